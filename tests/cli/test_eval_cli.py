@@ -144,7 +144,7 @@ def test_rollout_is_repeatable_and_writes_a_video(
     assert results[0]["runs"] == results[1]["runs"]
     assert results[0]["episodes"] == results[0]["successes"] + sum(results[0]["failures"].values()) == 3
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == [
-        "episodes.jsonl", "report.html", "results.json", "video.mp4"
+        "episodes.jsonl", "episodes.robostats.jsonl", "eval_info.json", "report.html", "results.json", "video.mp4"
     ]  # fmt: skip
     assert results[0]["success_rate"] == results[0]["successes"] / 3
     low, high = results[0]["interval"]

@@ -164,6 +164,11 @@ COMMANDS: dict[str, Run | Read] = {
     "rollout BUNDLE --env pusht --out reports/pusht": Read("needs a policy of that robot"),
     "rollout BUNDLE --env aloha --env-settings task=insertion --episodes 50 --jobs 2 --out reports/aloha":
         Read("needs a policy of that robot: tests/evaluation/test_rollout_workers.py has --jobs"),
+    "rollout random --env tabletop --episodes 50 --out reports/random": Run(more="--episodes 2 --video-episodes 0"),
+    "rollout BUNDLE --env aloha --out reports/second --against reports/first":
+        Read("needs a policy of that robot: tests/cli/test_floors_cli.py has --against"),
+    "rollout BUNDLE --env aloha --out reports/ours --against outputs/eval/eval_info.json":
+        Read("needs LeRobot's file, too: the same test"),
     "rollout BUNDLE --env aloha --env-python sims/aloha --out reports/aloha":
         Read("needs a policy of that robot: tests/environments/test_worker.py has another interpreter"),
     "rollout POLICY --env NAME --out DIR": Read("the form of the others"),

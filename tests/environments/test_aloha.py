@@ -72,6 +72,19 @@ def test_the_expert_succeeds(task: str, vary: float) -> None:
     simulation.close()
 
 
+def test_its_expert_plays_behind_the_contract_and_draws_nothing() -> None:
+    env: Any = make_aloha(end_on_success=True, **FAST)
+    assert env.has_expert
+    env.render = env.simulation.render = None
+    found = env.demonstrate(3)
+    assert (found.outcome.success, found.info.instruction) == (True, INSTRUCTIONS["transfer_cube"])
+    assert found.steps < 400
+    assert env.reset(3, images="never")[0].keys() == {STATE, TASK}
+    with pytest.raises(UsageError, match="has no instruction 'sing'"):
+        env.demonstrate(3, instruction="sing")
+    env.close()
+
+
 def test_the_episode_goes_on_after_success_unless_told() -> None:
     steps = {}
     for end in (True, False):

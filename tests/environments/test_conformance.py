@@ -47,7 +47,7 @@ class _Endless(Tabletop):
 class _Restless(Tabletop):
     """Another instruction, another scene."""
 
-    def reset(self, seed: int, *, instruction: str | None = None) -> Any:
+    def reset(self, seed: int, *, instruction: str | None = None, **more: Any) -> Any:
         own, info = super().reset(seed)
         if instruction in (None, info.instruction):
             return own, info
@@ -63,7 +63,7 @@ class _Sharing(Tabletop):
         self._first["observation.images.top"][:] = observation["observation.images.top"]
         return observation, outcome
 
-    def reset(self, seed: int, *, instruction: str | None = None) -> Any:
+    def reset(self, seed: int, *, instruction: str | None = None, **more: Any) -> Any:
         self._first, info = super().reset(seed, instruction=instruction)
         return self._first, info
 

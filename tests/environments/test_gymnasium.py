@@ -106,6 +106,7 @@ def test_state_images_and_facts_come_from_where_the_wiring_says(lamp: Path) -> N
     assert (observation[image_key("view")] == inner.render()).all()
     assert (observation[TASK], info.instruction, info.alternatives) == ("light the page",) * 2 + ((),)
     assert (env.spec.rate, env.spec.max_steps, env.spec.goal) == (20, 9, "the environment's own 'lit'")
+    assert env.spec.action_range == tuple(zip(inner.action_space.low, inner.action_space.high, strict=True))
     _, outcome = env.step([1.0, 0.95])
     assert (outcome.success, outcome.label, outcome.facts) == (True, "success", {"light": pytest.approx(0.95)})
     assert env.render().shape == (6, 8, 3), "sides are made even"

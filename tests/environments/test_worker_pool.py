@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,10 @@ from smolpilot.environments.making import make_environment
 from smolpilot.environments.simulators.worker import serve
 
 class Fragile(host.HostedEnvironment):
+    def __init__(self, environment):
+        super().__init__(environment)
+        del self.run  # its steps are counted one by one
+
     def reset(self, seed, instruction=None):
         self.seed, self.steps = seed, 0
         return super().reset(seed, instruction)
@@ -60,6 +65,28 @@ def test_an_environment_of_ours_is_the_same_there() -> None:
         there.environments[0].reset(4, instruction="sing")
     with pytest.raises(UsageError, match="action"):
         there.environments[1].step([0.0])
+    there.close()
+
+
+def test_its_expert_and_several_actions_at_once_are_the_same_there() -> None:
+    there, here = WorkerPool("tabletop", {}, 1, jobs=1), make_environment("tabletop")
+    theirs: Any = there.environments[0]
+    ours: Any = here
+    assert theirs.has_expert is ours.has_expert is True
+    text = ours.reset(4)[1].alternatives[0]
+    assert theirs.demonstrate(4) == ours.demonstrate(4)
+    assert theirs.demonstrate(4, instruction=text) == ours.demonstrate(4, instruction=text)
+    with pytest.raises(UsageError, match="no episode yet"):
+        theirs.run(np.zeros((2, 3), np.float32))  # the demonstration's episode is over
+    theirs.reset(4, images="never")
+    ours.reset(4, images="never")
+    actions = np.full((3, 3), 0.4, np.float32)
+    for images in ("never", "running"):
+        found, same = (one.run(actions, images=images, frames=True) for one in (theirs, ours))
+        assert (found.steps, found.outcome, len(found.frames)) == (same.steps, same.outcome, 3)
+        assert found.observation.keys() == same.observation.keys()
+        for key in found.observation:
+            np.testing.assert_array_equal(found.observation[key], same.observation[key])
     there.close()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smolpilot.common.errors import SmolpilotError
+from smolpilot.common.json_input import to_plain
 from smolpilot.common.progress import progress_bar
 from smolpilot.common.streams import results_apart
 from smolpilot.common.text import pluralize
@@ -21,10 +25,15 @@ from .parsing.verbs import Verb
 from .recipes.rollout_recipe import recipe_of, rollout_recipe
 
 if TYPE_CHECKING:
-    from smolpilot.contracts import EnvironmentSpec
-    from smolpilot.evaluation import Run
+    from rich.table import Table
+
+    from smolpilot.common.terminal import Terminal
+    from smolpilot.contracts import EnvironmentSpec, PolicySpec
+    from smolpilot.evaluation import RolloutResult, Run
+    from smolpilot.evaluation.rollout.comparing import Side
     from smolpilot.evaluation.rollout.journal import Journal
 
+_WIDEST = 1_000  # columns of a terminal: more than any table asks for
 _EACH = 8  # environments in a worker, by default
 DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
 
@@ -49,6 +58,7 @@ def run(options: RolloutOptions) -> None:
         workers = _workers(name, options)
         make = environment_factory(name, options.env_settings)
         spec, facts = _spec_of(make, workers)
+        against = _against(options, spec, facts)
         calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
         with closing(open_policy(options.policy, asked, embodiment_in(spec))) as policy:
@@ -77,7 +87,10 @@ def run(options: RolloutOptions) -> None:
                     mixed_rendering=options.mixed_rendering,
                     gate=gate,
                 )
+                _add_floors(result, policy.spec, options, (name, make, workers), facts, progress)
+                _add_verdict(result.document, against)
                 write_rollout_report(folder, result)
+                _write_for_others(folder, result.document)
                 ended = True
             finally:
                 if kept := journal.close(ended=ended):
@@ -109,7 +122,104 @@ def _spec_of(
 
     with closing(LocalPool(make, 1) if workers is None else workers(1)) as pool:
         environment = pool.environments[0]
-        return environment.spec, getattr(environment, "facts", {})
+        facts = {"expert": getattr(environment, "has_expert", False), **getattr(environment, "facts", {})}
+        return environment.spec, facts
+
+
+def _against(options: RolloutOptions, spec: EnvironmentSpec, facts: Mapping[str, Any]) -> Side | None:
+    """What the rollout will be compared with, looked at before anything is played."""
+    if options.against is None:
+        return None
+    from smolpilot.evaluation.rollout.comparing import Side, read_side, require_same_world
+    from smolpilot.evaluation.rollout.results import simulation_facts
+
+    other = read_side(options.against)
+    world = {
+        "env": spec.name, "goal": spec.goal, "swap_instruction": options.swap_instruction,
+        "env_settings": options.env_settings, "simulation": simulation_facts(facts),
+    }  # fmt: skip
+    require_same_world(Side("the policy", Path(), "rollout", {}, True, world), other)
+    return other
+
+
+def _add_floors(
+    result: RolloutResult,
+    policy: PolicySpec,
+    options: RolloutOptions,
+    where: tuple[str, Callable[[], Any], Callable[[int], Any] | None],
+    facts: Mapping[str, Any],
+    progress: Callable[[str, int, int], None] | None,
+) -> None:
+    """Play the floors and the environment's expert on the same seeds, and put their rows into the document."""
+    from smolpilot.environments.making import identity
+    from smolpilot.evaluation import embodiment_in
+    from smolpilot.evaluation.rollout.floor_cache import FloorCache
+    from smolpilot.evaluation.rollout.floors import floor_rows, play_floors
+    from smolpilot.policies import open_policy
+    from smolpilot.policies.floor_policies import FLOORS, code_of_floors
+
+    result.document["floors"] = []
+    if not options.floors:
+        return
+    name, make, workers = where
+    body = embodiment_in(result.spec)
+    if not (body.action_range or all(joint.position_limits for joint in result.spec.profile.action_joints)):
+        # Nobody knows the joints' limits: targets are drawn within the policy's demonstrations.
+        body = dataclasses.replace(body, statistics=policy.statistics)
+    known = identity(name, options.env_settings, facts)
+    cache = None
+    if known is not None:
+        decides = {"swap": options.swap_instruction, "policies": code_of_floors(), "ranges": to_plain(body.statistics)}
+        cache = FloorCache({**known, **decides})
+    played, missing = play_floors(
+        {one: functools.partial(open_policy, one, embodiment=body) for one in FLOORS if one != policy.facts.source},
+        _floor_pool(options, name, make, workers),
+        range(options.seed, options.seed + options.episodes),
+        expert=bool(facts["expert"]),
+        swap=options.swap_instruction,
+        cache=cache,
+        progress=progress,
+    )
+    result.document["floors"] = floor_rows(result.runs, played)
+    result.document["warnings"] += missing
+
+
+def _floor_pool(
+    options: RolloutOptions, name: str, make: Callable[[], Any], workers: Callable[[int], Any] | None
+) -> Callable[[], Any]:
+    """What opens environments for floors: one, or one for each process, since nobody plans for many at a time.
+
+    A simulation that random targets break is in a process of its own: such an episode is no success there, and the
+    others go on.
+    """
+    from smolpilot.environments.making import environment_maker
+    from smolpilot.environments.worker_pool import WorkerPool
+    from smolpilot.evaluation.rollout.environment_pool import LocalPool
+
+    if workers is not None:
+        return functools.partial(workers, options.jobs or 1)
+    if environment_maker(name, options.env_settings).hosted:
+        return functools.partial(LocalPool, make, 1)
+    return functools.partial(WorkerPool, name, options.env_settings, 1, jobs=1)
+
+
+def _add_verdict(document: dict[str, Any], against: Side | None) -> None:
+    """The sentence on all of it, and the comparison that was asked for."""
+    from smolpilot.evaluation.rollout.comparing import compare_against
+    from smolpilot.evaluation.rollout.floors import verdict
+
+    document["verdict"] = verdict(document)
+    document["against"] = None if against is None else compare_against(document, against)
+
+
+def _write_for_others(folder: Path, document: Mapping[str, Any]) -> None:
+    """The same episodes as LeRobot and robostats write them."""
+    from smolpilot.evaluation.rollout.eval_info import write_eval_info
+    from smolpilot.evaluation.rollout.results import VIDEO
+    from smolpilot.evaluation.rollout.robostats_lines import write_robostats
+
+    write_eval_info(folder, document, VIDEO if (folder / VIDEO).is_file() else None)
+    write_robostats(folder, document)
 
 
 def _gate(
@@ -166,10 +276,29 @@ def _known(journal: Journal, options: RolloutOptions) -> list[Run]:
 
 def _print(document: dict[str, Any], options: RolloutOptions) -> None:
     from smolpilot.common.terminal import Terminal
-    from smolpilot.evaluation.reports import interval, percent
 
     console = Terminal()
     labels = list(document["failures"])
+    rows = _by_group(document, labels)
+    if console.measure(rows, options=console.options.update(max_width=_WIDEST)).maximum <= console.width:
+        console.print(rows)
+    else:  # the environment's words are too long for columns of this terminal
+        console.print(_by_group(document, ()))
+        said = (f"{label} {document['failures'][label]}" for label in labels)
+        console.print(f"no success: {', '.join(said)}", soft_wrap=True)
+    _print_floors(console, document)
+    if document["against"] is not None:
+        for said in (document["against"]["text"], *document["against"]["notes"]):
+            console.print(said, soft_wrap=True)
+    console.print(document["what_it_shows"], soft_wrap=True)
+    console.print("Gate: {verdict}. {text}".format(**document["gate"]), soft_wrap=True)
+    print_end(console, document, document["verdict"]["text"], options.out)
+
+
+def _by_group(document: Mapping[str, Any], labels: Sequence[str]) -> Table:
+    """Success by group; how often each of the labels."""
+    from smolpilot.evaluation.reports import interval, percent
+
     numbers = ("episodes", "success", "95 % interval", *labels)
     rows = table("episodes of", *numbers, numbers=numbers)
     groups = [(f"{row['group']} {row['value']}", row) for row in document["by_group"]]
@@ -181,10 +310,33 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
             interval(row["interval"]),
             *(str(row["failures"].get(label, 0)) for label in labels),
         )
+    return rows
+
+
+def _print_floors(console: Terminal, document: Mapping[str, Any]) -> None:
+    """The policy and what needs none, in the same scenes."""
+    from smolpilot.evaluation.rates.wording import p_value
+    from smolpilot.evaluation.reports import interval, number, percent
+
+    if not document["floors"]:
+        return
+    numbers = ("success", "95 % interval", "policy:it\nalone", "p")
+    rows = table("same seeds", *numbers, "the policy is", numbers=numbers)
+    both = [{"name": "the policy", "paired": None, **document}, *document["floors"]]
+    for row in both:
+        paired = row["paired"] or {}
+        rows.add_row(
+            row["name"],
+            f"{row['successes']} ({percent(row['success_rate'])})",
+            interval(row["interval"]),
+            f"{paired['only_policy']}:{paired['only_other']}" if paired else "",
+            p_value(paired["p_value"]) if paired else "",
+            str(paired.get("decision", "")),
+        )
     console.print(rows)
-    console.print(document["what_it_shows"], soft_wrap=True)
-    console.print("Gate: {verdict}. {text}".format(**document["gate"]), soft_wrap=True)
-    print_end(console, document, document["text"], options.out)
+    for fact in document["facts"]:
+        means = ", ".join(f"{row['name']} {number(row['facts'][fact], 3)}" for row in both if fact in row["facts"])
+        console.print(f"mean {fact}: {means}", soft_wrap=True)
 
 
 VERB = Verb(RolloutOptions, run)

@@ -77,6 +77,10 @@ class SimulationError(SmolpilotError):
     """A simulation broke, hung or died: its episode has failed, and others can go on."""
 
 
+PROCESS_GONE = "The process of the environment"
+"""How a SimulationError begins that says nothing of the simulation: its process died or hung, for whatever reason."""
+
+
 class RunLogError(SmolpilotError):
     """A run log is damaged, of a newer format, or would hold what it may not."""
 

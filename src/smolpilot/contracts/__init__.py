@@ -2,7 +2,15 @@
 
 from .action_queue import ActionQueue, History, check_horizon
 from .camera import Camera, CameraSpec, CapturedImage
-from .environment import Environment, EnvironmentFactory, EnvironmentSpec, EpisodeInfo, Outcome
+from .environment import (
+    Demonstration,
+    Environment,
+    EnvironmentFactory,
+    EnvironmentSpec,
+    EpisodeInfo,
+    ExpertEnvironment,
+    Outcome,
+)
 from .example_observations import example_observation
 from .observation import CAPTURED_AT, HISTORY, Image, Observation, make_observation
 from .policy import (
@@ -47,11 +55,13 @@ __all__ = [
     "CameraSpec",
     "CapturedImage",
     "ChunkStep",
+    "Demonstration",
     "Embodiment",
     "Environment",
     "EnvironmentFactory",
     "EnvironmentSpec",
     "EpisodeInfo",
+    "ExpertEnvironment",
     "Flag",
     "History",
     "Image",

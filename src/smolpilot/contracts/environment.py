@@ -24,7 +24,8 @@ class EnvironmentSpec:
     `profile`: the robot, whose joints and units states and actions have, and whose cameras observations hold.
     `rate`: steps per second. `goal`: how success is known, such as "the T covers 95 % of its target". `labels`: what
     each label of an Outcome says beside success, for reports, such as {"timeout": "ran out of time"}.
-    `max_steps`: after how many steps every episode has ended.
+    `max_steps`: after how many steps every episode has ended. `action_range`: the least and the largest value of each
+    action, where the environment itself has bounds and the profile may have none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class EnvironmentSpec:
     max_steps: int
     instructions: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    action_range: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         """SmolpilotError for what no environment can be: whoever reads a spec may rely on it."""
@@ -46,6 +48,11 @@ class EnvironmentSpec:
         check.whole("max_steps", self.max_steps, 1)
         check.texts("instructions", self.instructions)
         check.that("labels", self.labels, isinstance(self.labels, Mapping), "label -> what it says")
+        if self.action_range:
+            size = len(self.profile.action_joints)
+            check.that(
+                "action_range", self.action_range, len(self.action_range) == size, f"{size} pairs, one for each action"
+            )
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -110,6 +117,25 @@ class Environment(Protocol):
     def close(self) -> None:
         """Free what the environment holds."""
         return
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """An episode that an environment's own expert played: how it began and ended, and in how many steps."""
+
+    info: EpisodeInfo
+    steps: int
+    outcome: Outcome
+
+
+class ExpertEnvironment(Environment, Protocol):
+    """An environment with an expert of its own, which sees the state of the simulation. Callers ask `has_expert`."""
+
+    has_expert: bool
+
+    def demonstrate(self, seed: int, *, instruction: str | None = None) -> Demonstration:
+        """The expert plays the episode that `reset(seed, instruction=...)` begins. No image is drawn."""
+        ...
 
 
 class EnvironmentFactory(Protocol):

@@ -190,7 +190,8 @@ class Embodiment:
     """What a policy is opened for: the robot, environment or dataset that it will be run on.
 
     `owner` names it in messages ("the dataset", "the environment pusht"). Policies that bring no robot of their own
-    (baselines, LeRobot's) take joints, cameras and statistics from here.
+    (baselines, LeRobot's) take joints, cameras and statistics from here. `max_steps`: after how many steps an episode
+    has ended, None where nobody knows. `action_range`: as EnvironmentSpec has it.
     """
 
     owner: str
@@ -201,6 +202,8 @@ class Embodiment:
     rate: float | None = None
     statistics: Statistics = field(default_factory=dict)
     instructions: tuple[str, ...] = ()
+    max_steps: int | None = None
+    action_range: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

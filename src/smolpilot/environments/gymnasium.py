@@ -86,7 +86,7 @@ def make_gymnasium(
     aim = f"the environment's own '{success}'" if success is not None else f"a reward of at least {success_reward}"
     spec = EnvironmentSpec(
         name=id, profile=profile, rate=rate or profile.rate, goal=goal or aim, max_steps=limit, instructions=(said,),
-        labels=LABELS,
+        labels=LABELS, action_range=_action_range(env, len(profile.action_joints)),
     )  # fmt: skip
     try:
         return GymnasiumEnvironment(env, spec, Wiring(state, images, success, success_reward, facts))
@@ -216,6 +216,15 @@ class GymnasiumEnvironment(Environment):
                 fix=did_you_mean(key, map(str, info)),
             )
         return info[key]
+
+
+def _action_range(env: gymnasium.Env[Any, Any], size: int) -> tuple[tuple[float, float], ...]:
+    """The bounds of the action space, where each action has finite ones."""
+    space = env.action_space
+    if not isinstance(space, gymnasium.spaces.Box) or space.shape != (size,):
+        return ()  # told by `_check_fit`
+    ends = np.stack([space.low, space.high], axis=1).astype(np.float64)
+    return tuple((float(low), float(high)) for low, high in ends) if np.isfinite(ends).all() else ()
 
 
 def _check_fit(env: gymnasium.Env[Any, Any], spec: EnvironmentSpec, wiring: Wiring) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import STATE, image_key
-from smolpilot.contracts import Environment, Image, Observation
+from smolpilot.contracts import Environment, EpisodeInfo, ExpertEnvironment, Image, Observation
 
 from .making import make_environment
 from .simulators.worker import serve
@@ -24,18 +24,33 @@ class HostedEnvironment:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._seen: Observation = {}
-        self.facts: dict[str, Any] = {}
+        self.facts: dict[str, Any] = {"expert": bool(getattr(environment, "has_expert", False))}
+        if hasattr(environment, "run"):
+            self.run = self._run  # what the worker asks for: an environment without it is stepped
 
     def reset(self, seed: int, instruction: str | None = None) -> dict[str, Any]:
         with _said():
             asked = {} if instruction is None else {"instruction": instruction}
             self._seen, info = self._environment.reset(seed, **asked)
-        return {"instruction": info.instruction, "groups": dict(info.groups), "alternatives": list(info.alternatives)}
+        return _told(info)
+
+    def demonstrate(self, seed: int, instruction: str | None = None) -> tuple[dict[str, Any], int, dict[str, Any]]:
+        """An episode of the environment's own expert."""
+        with _said():
+            found = cast(ExpertEnvironment, self._environment).demonstrate(seed, instruction=instruction)
+        return _told(found.info), found.steps, asdict(found.outcome)
 
     def act(self, action: Any) -> dict[str, Any] | None:
         with _said():
             self._seen, outcome = self._environment.step(action)
         return None if outcome is None else asdict(outcome)
+
+    def _run(self, actions: Any, *, images: str, frames: bool) -> tuple[int, dict[str, Any] | None, list[Image]]:
+        """Several actions, by an environment that draws no image between them."""
+        with _said():
+            found = cast(Any, self._environment).run(actions, images=images, frames=frames)
+        self._seen = found.observation
+        return found.steps, None if found.outcome is None else asdict(found.outcome), found.frames
 
     def observe(self, *, images: bool = True) -> tuple[Any, Mapping[str, Image]]:
         names = self._environment.spec.cameras if images else ()
@@ -46,6 +61,10 @@ class HostedEnvironment:
 
     def close(self) -> None:
         self._environment.close()
+
+
+def _told(info: EpisodeInfo) -> dict[str, Any]:
+    return {"instruction": info.instruction, "groups": dict(info.groups), "alternatives": list(info.alternatives)}
 
 
 @contextmanager

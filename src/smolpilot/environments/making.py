@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import functools
 import inspect
+import platform
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pydantic
 
 from smolpilot.common.errors import SmolpilotError, UsageError, did_you_mean
+from smolpilot.common.hashing import content_name
 from smolpilot.common.option_types import check_finite, check_truths
 from smolpilot.common.text import LIMIT, plain, shown
 from smolpilot.contracts import ENVIRONMENTS, Environment, EnvironmentSpec
 from smolpilot.contracts.plugins import blamed
+from smolpilot.version import __version__
 
 from .described import factory_of, is_file_of_environment
 from .shipped import SHIPPED
@@ -48,6 +52,26 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
 def checked_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as values that the environment's own factory takes; UsageError for others."""
     return _checked(name, named_factory(name), settings)
+
+
+def identity(name: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Whatever decides about an episode beside seed and actions; None where that is not known: another's environment
+    may change without a version.
+
+    facts: of a simulation made with these settings, which name the versions of its packages.
+    """
+    if name not in SHIPPED or name == "gymnasium":
+        return None
+    code = Path(__file__).parent
+    files = sorted(code.rglob("*.py"))
+    return {
+        "smolpilot": __version__,
+        "code": content_name(*(path.read_bytes() for path in files)),
+        "machine": platform.machine(),
+        "environment": name,
+        "settings": checked_settings(name, settings),
+        "simulation": {part: facts[part] for part in ("physics", "packages") if part in facts},
+    }
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,25 @@ import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.text import shown
-from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome, make_observation
+from smolpilot.contracts import (
+    Demonstration,
+    Environment,
+    EnvironmentSpec,
+    EpisodeInfo,
+    Image,
+    Observation,
+    Outcome,
+    make_observation,
+)
 from smolpilot.robots import RobotProfile
 
 from .actions import checked_action
-from .simulators.worker import draws, run
+from .simulators.worker import demonstrate, draws, run
 from .worker_process import WorkerProcess, state_and_images
 
 type Floats = npt.NDArray[np.float32]
 type Images = Literal["always", "running", "never"]
+type Played = tuple[Mapping[str, Any], int, Mapping[str, Any]]  # how an episode began, its steps, how it ended
 type Seen = tuple[Floats, Mapping[str, Image]]  # the state [S], and an image [h, w, 3] of each camera that was drawn
 
 
@@ -28,7 +38,8 @@ class Simulation(Protocol):
     """What the files of `simulators` are: episodes without smolpilot's types.
 
     They raise ValueError(found, expected, fix) for what the user can put right. `facts`: rate, max_steps, goal, labels,
-    cameras (name -> [h, w]); and for the record `render`, `physics` and `packages`.
+    cameras (name -> [h, w]); for the record `render`, `physics` and `packages`; `expert`: whether it has one, by
+    `expert()`, whose `action()` is the next one.
     """
 
     facts: dict[str, Any]
@@ -78,10 +89,14 @@ class LocalSimulation:
     def __init__(self, simulation: Simulation) -> None:
         self._simulation, self.facts = simulation, simulation.facts
 
-    def reset(self, seed: int, instruction: str | None) -> tuple[Mapping[str, Any], Seen]:
+    def reset(self, seed: int, instruction: str | None, images: Images = "always") -> tuple[Mapping[str, Any], Seen]:
         more = {} if instruction is None else {"instruction": instruction}
         with told():
-            return self._simulation.reset(seed, **more), self._simulation.observe()
+            return self._simulation.reset(seed, **more), self._simulation.observe(images=draws(images, ended=False))
+
+    def demonstrate(self, seed: int, instruction: str | None) -> Played:
+        with told():
+            return demonstrate(self._simulation, seed, instruction)
 
     def run(self, actions: Floats, images: Images, frames: bool) -> Run:
         with told():
@@ -105,9 +120,13 @@ class RemoteSimulation:
         header, _ = worker.ask("make", slot=slot, name=name, settings=dict(settings))
         self.facts: dict[str, Any] = header["facts"]
 
-    def reset(self, seed: int, instruction: str | None) -> tuple[Mapping[str, Any], Seen]:
-        header, arrays = self.worker.ask("reset", slot=self._slot, seed=seed, instruction=instruction)
+    def reset(self, seed: int, instruction: str | None, images: Images = "always") -> tuple[Mapping[str, Any], Seen]:
+        header, arrays = self.worker.ask("reset", slot=self._slot, seed=seed, instruction=instruction, images=images)
         return header["info"], state_and_images(arrays)
+
+    def demonstrate(self, seed: int, instruction: str | None) -> Played:
+        header, _ = self.worker.ask("demonstrate", slot=self._slot, seed=seed, instruction=instruction)
+        return header["info"], header["steps"], header["outcome"]
 
     def run(self, actions: Floats, images: Images, frames: bool) -> Run:
         header, arrays = self.worker.ask(
@@ -142,19 +161,41 @@ class SimulatedEnvironment(Environment):
         """How it is drawn and computed, and with which packages: part of every record of what was done in it."""
         return self.simulation.facts
 
-    def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
+    @property
+    def has_expert(self) -> bool:
+        """Whether `demonstrate` has anybody to play."""
+        return bool(self.simulation.facts.get("expert"))
+
+    def reset(
+        self, seed: int, *, instruction: str | None = None, images: Images = "always"
+    ) -> tuple[Observation, EpisodeInfo]:
+        """The start of an episode; `images`: whether they are drawn."""
+        info, seen = self.simulation.reset(seed, self._asked(instruction), images)
+        self._begun = True
+        found = self._info(info)
+        self._instruction = found.instruction
+        return self._observation(seen), found
+
+    def demonstrate(self, seed: int, *, instruction: str | None = None) -> Demonstration:
+        """An episode of the simulation's expert, where it has one; no image is drawn."""
+        info, steps, outcome = self.simulation.demonstrate(seed, self._asked(instruction))
+        self._begun = False
+        return Demonstration(self._info(info), steps, Outcome(**outcome))
+
+    def _asked(self, instruction: str | None) -> str | None:
+        """The instruction as the simulation is told it; UsageError for one that is not among those of the spec."""
         if len(self._spec.instructions) == 1:
             if instruction not in (None, *self._spec.instructions):
                 raise UsageError(
                     f"The environment {self._spec.name} has no instruction {shown(instruction)}.",
                     expected=f"'{self._spec.instructions[0]}': the only one",
                 )
-            instruction = None  # the simulation knows of none
-        info, seen = self.simulation.reset(seed, instruction)
-        self._begun = True
-        self._instruction = info.get("instruction") or self._spec.instructions[0]
-        alternatives = tuple(info.get("alternatives", ()))
-        return self._observation(seen), EpisodeInfo(self._instruction, dict(info.get("groups", {})), alternatives)
+            return None  # the simulation knows of none
+        return instruction
+
+    def _info(self, info: Mapping[str, Any]) -> EpisodeInfo:
+        said = info.get("instruction") or self._spec.instructions[0]
+        return EpisodeInfo(said, dict(info.get("groups", {})), tuple(info.get("alternatives", ())))
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, Outcome | None]:
         found = self.run(checked_action(action, len(self._spec.profile.action_joints))[None])

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.common.errors import SimulationError, UsageError
+from smolpilot.common.errors import PROCESS_GONE, SimulationError, UsageError
 from smolpilot.common.text import LIMIT, plain
 
 from .simulators import worker
@@ -139,7 +139,7 @@ class WorkerProcess:
             lines = self._said.read().decode(errors="replace").strip().splitlines()
         last = f" Its last words: {plain(lines[-1], LIMIT)}" if lines else ""
         ended = "" if code is None else f" (exit code {code})"
-        return SimulationError(f"The process of the environment {self._name} {how}{ended}.{last}")
+        return SimulationError(f"{PROCESS_GONE} {self._name} {how}{ended}.{last}")
 
 
 class _Timed:

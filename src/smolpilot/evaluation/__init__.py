@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .rates.intervals import rate_interval
     from .reports import write_demo_report, write_eval_report, write_rollout_report
     from .rollout.closed_loop import RolloutResult, rollout
+    from .rollout.comparing import compare_rollouts
     from .rollout.fit import embodiment_in
     from .rollout.results import Run
     from .timing.latency import measure_latency
@@ -29,6 +30,7 @@ __all__ = [
     "RolloutOptions",
     "RolloutResult",
     "Run",
+    "compare_rollouts",
     "embodiment_in",
     "embodiment_of",
     "evaluate",
@@ -45,6 +47,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "offline.dataset_adapter": ["embodiment_of"],
         "rollout.closed_loop": ["RolloutResult", "rollout"],
+        "rollout.comparing": ["compare_rollouts"],
         "rollout.results": ["Run"],
         "rates.intervals": ["rate_interval"],
         "rollout.fit": ["embodiment_in"],

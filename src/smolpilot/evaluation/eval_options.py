@@ -103,6 +103,11 @@ class RolloutOptions:
     ungated: Flag = False
     """Score all the same where the environment's gate fails, that is where its own demonstrations do not succeed with
     these settings and packages; the report says so."""
+    floors: bool = True
+    """Play no-op, random, hold-state and the environment's own expert on the same seeds, and compare the policy with
+    each. Their episodes are kept: the next rollout on these seeds pays nothing."""
+    against: Path | None = None
+    """Compare with another rollout's folder, or with LeRobot's eval_info.json: paired where both met the same seeds."""
     video_episodes: Few = 6
     """Episodes shown in the video."""
     mixed_rendering: Flag = False

@@ -49,7 +49,7 @@ def hold_state(source: str, options: PolicyOptions, embodiment: Embodiment | Non
 
     UsageError without an embodiment that names its joints, and for an action whose joint the state does not hold.
     """
-    spec, names, body = _opened("hold-state", source, options, embodiment)
+    spec, names, body = opened("hold-state", source, options, embodiment)
     places = {name: place for place, name in enumerate(names)}
     missing = [name for name in spec.action_names if name not in places]
     if missing:
@@ -67,11 +67,11 @@ def mean_action(source: str, options: PolicyOptions, embodiment: Embodiment | No
 
     UsageError where neither holds it, and for one of another length than the robot has commands.
     """
-    spec, names, body = _opened("mean-action", source, options, embodiment, "stats_from")
+    spec, names, body = opened("mean-action", source, options, embodiment, "stats_from")
     owner = body.owner
     if options.stats_from is not None:
         owner = str(options.stats_from)
-        spec = dataclasses.replace(spec, statistics=_statistics_of(options.stats_from, spec, body))
+        spec = dataclasses.replace(spec, statistics=statistics_of(options.stats_from, spec, body))
     mean = spec.statistics.get(ACTION, {}).get("mean")
     if mean is None:
         raise UsageError(
@@ -88,10 +88,13 @@ def mean_action(source: str, options: PolicyOptions, embodiment: Embodiment | No
     return Baseline(spec, names, lambda state: values)
 
 
-def _opened(
+def opened(
     name: str, source: str, options: PolicyOptions, embodiment: Embodiment | None, *known: str
 ) -> tuple[PolicySpec, tuple[str, ...], Embodiment]:
-    """The spec of a baseline, the joints that it reads, and what it drives, which names both."""
+    """The spec of a baseline, the joints that it reads, and what it drives, which names both.
+
+    known: the options beside the device that it takes. UsageError for others, for a source, and without joints.
+    """
     if source:
         raise UsageError(f"{name} takes no source, but was given '{source}'.", fix=f"name it alone: {name}")
     options.only(name, "device", *known)
@@ -125,7 +128,7 @@ def _opened(
     )
 
 
-def _statistics_of(dataset: Path, spec: PolicySpec, body: Embodiment) -> Statistics:
+def statistics_of(dataset: Path, spec: PolicySpec, body: Embodiment) -> Statistics:
     """Statistics of a dataset, in the embodiment's joint order and units."""
     from smolpilot.datasets.statistics.stored_statistics import folder_statistics
 

@@ -93,3 +93,42 @@ def test_a_seed_draws_the_scene_that_it_always_drew(seed: int) -> None:
     found = (info.instruction.split()[2], block.color, block.x, block.y, *observation[STATE].tolist())
     assert found[:2] == SCENES[seed][:2]
     np.testing.assert_allclose(found[2:], SCENES[seed][2:], atol=1e-6)
+
+
+def test_several_actions_at_once_are_those_steps_without_images_between() -> None:
+    one, several = make_tabletop(), make_tabletop()
+    assert isinstance(several, Tabletop)
+    for seed in range(4):
+        observation, info = one.reset(seed)
+        blind, same = several.reset(seed, images="never")
+        assert blind.keys() == {STATE, TASK}
+        assert info == same
+        rng, outcome = np.random.default_rng(seed), None
+        while outcome is None:
+            actions = rng.uniform((-1.4, -0.2, -2.6), (1.4, 1.9, -0.1), (7, 3)).astype(np.float32)
+            found = several.run(actions, images="running", frames=True)
+            for action in actions[: found.steps]:
+                observation, outcome = one.step(action)
+            assert found.outcome == outcome
+            assert len(found.frames) == found.steps
+            assert found.frames[0].shape == (256, 256, 3)
+            np.testing.assert_array_equal(found.observation[STATE], observation[STATE])
+            assert found.observation.keys() == (observation.keys() if outcome is None else {STATE, TASK})
+            if outcome is None:
+                np.testing.assert_array_equal(
+                    found.observation["observation.images.top"], observation["observation.images.top"]
+                )
+
+
+def test_its_expert_plays_the_scene_of_the_seed() -> None:
+    env = make_tabletop()
+    assert isinstance(env, Tabletop)
+    assert env.has_expert
+    for seed in range(1_000_000, 1_000_010):
+        info, outcome = play(env, ScriptedExpert(), seed)
+        found = env.demonstrate(seed)
+        assert (found.info, found.outcome) == (info, outcome)
+        assert found.outcome.success
+        other = env.demonstrate(seed, instruction=info.alternatives[0])
+        assert other.info.instruction == info.alternatives[0]
+        assert other.outcome.success

@@ -85,7 +85,7 @@ class Stage:
             found = self._worker.ask("compare", {"actions": actions}, slot=0, number=number)[0]["found"]
             return Demonstration(number, actions, actions, found)
         header, arrays = self._worker.ask(
-            "demonstrate", slot=0, seed=number, noise=expert.noise, expert={"seed": number, "vary": expert.vary}
+            "perform", slot=0, seed=number, noise=expert.noise, expert={"seed": number, "vary": expert.vary}
         )
         return Demonstration(number, arrays["actions"], arrays["executed"], header["outcome"])
 

@@ -91,6 +91,7 @@ class AlohaSimulation:
             "goal": f"gym-aloha's reward of {SUCCESS_REWARD} at any instant",
             "labels": {_label(text): text for text in _LABELS[task][:-1]},
             "joints": 14,
+            "expert": True,
             "cameras": {camera: [height, width] for camera in cameras},
             "render": {
                 "shadows": shadows,

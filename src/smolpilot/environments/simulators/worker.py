@@ -138,7 +138,8 @@ class Server:
     def _do_act(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         """Up to len(actions) steps; the observation after the last one, and the views for people on the way."""
         simulation = self._simulations[header["slot"]]
-        steps, outcome, frames = run(simulation, arrays["actions"], frames=header.get("frames", False))
+        images, shown = header.get("images", "always"), header.get("frames", False)
+        steps, outcome, frames = run(simulation, arrays["actions"], frames=shown, images=images)
         seen = self._seen(simulation, header, ended=outcome is not None)
         return {"steps": steps, "outcome": outcome}, seen | ({"frames": np.stack(frames)} if frames else {})
 
@@ -157,6 +158,14 @@ class Server:
         return {}, {"action": np.asarray(self._experts[header["slot"]].action(), np.float64)}
 
     def _do_demonstrate(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A whole episode of the expert, without any image."""
+        simulation = self._simulations[header["slot"]]
+        info, steps, outcome = demonstrate(
+            simulation, header["seed"], header.get("instruction"), **header.get("expert", {})
+        )
+        return {"info": info, "outcome": outcome, "steps": steps}, {}
+
+    def _do_perform(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         """A whole episode of the expert, without any image: its actions, and what was executed, noise included."""
         simulation, outcome = self._simulations[header["slot"]], None
         simulation.reset(header["seed"])
@@ -186,8 +195,14 @@ class Server:
         return {"state": state, **{f"images.{camera}": image for camera, image in images.items()}}
 
 
-def run(simulation: Any, actions: Any, *, frames: bool) -> tuple[int, Any, list[Any]]:
-    """Actions [k, A] until the episode ends: how many were executed, how it ended, a view after each if asked for."""
+def run(simulation: Any, actions: Any, *, frames: bool, images: str = "always") -> tuple[int, Any, list[Any]]:
+    """Actions [k, A] until the episode ends: how many were executed, how it ended, a view after each if asked for.
+
+    images: what will be observed then, for a simulation that has `run` itself, as those of `environments.host` may.
+    """
+    if hasattr(simulation, "run"):
+        own: tuple[int, Any, list[Any]] = simulation.run(actions, images=images, frames=frames)
+        return own
     steps, outcome, shown = 0, None, []
     for action in actions:
         outcome = simulation.act(action)
@@ -197,6 +212,20 @@ def run(simulation: Any, actions: Any, *, frames: bool) -> tuple[int, Any, list[
         if outcome is not None:
             break
     return steps, outcome, shown
+
+
+def demonstrate(simulation: Any, seed: int, instruction: str | None, **expert: Any) -> tuple[Any, int, Any]:
+    """An episode of the simulation's expert: how it began, its steps, and how it ended. Nothing is drawn."""
+    more = {} if instruction is None else {"instruction": instruction}
+    if hasattr(simulation, "demonstrate"):
+        own: tuple[Any, int, Any] = simulation.demonstrate(seed, **more)
+        return own
+    info, outcome, steps = simulation.reset(seed, **more), None, 0
+    player = simulation.expert(**expert)
+    while outcome is None:
+        outcome = simulation.act(player.action())
+        steps += 1
+    return info, steps, outcome
 
 
 def draws(images: str, ended: bool) -> bool:

@@ -12,7 +12,17 @@ import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.text import shown
-from smolpilot.contracts import Environment, EnvironmentSpec, EpisodeInfo, Image, Observation, Outcome
+from smolpilot.contracts import (
+    Demonstration,
+    Environment,
+    EnvironmentSpec,
+    EpisodeInfo,
+    Image,
+    Observation,
+    Outcome,
+)
+from smolpilot.environments.simulation import Advance, Images
+from smolpilot.environments.simulators.worker import draws
 from smolpilot.robots import RobotProfile
 
 from .colors import COLORS, DEFAULT_COLORS
@@ -67,6 +77,7 @@ class Tabletop(Environment):
     """The gymnasium environment behind the contract."""
 
     spec: EnvironmentSpec
+    has_expert = True
 
     def __init__(self, env: TabletopEnv, named: Sequence[str] = DEFAULT_COLORS) -> None:
         """named: the colors that instructions name."""
@@ -81,8 +92,11 @@ class Tabletop(Environment):
             labels=_LABELS,
         )
 
-    def reset(self, seed: int, *, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
-        frame, info = self._env.reset(seed=seed)
+    def reset(
+        self, seed: int, *, instruction: str | None = None, images: Images = "always"
+    ) -> tuple[Observation, EpisodeInfo]:
+        self._env.begin(seed)
+        info = self._env.info()
         if instruction is not None:
             texts = list(info["instructions"])
             if instruction not in texts:
@@ -90,13 +104,36 @@ class Tabletop(Environment):
                     f"The scene of seed {seed} has no instruction {shown(instruction)}.", expected=" or ".join(texts)
                 )
             # Named after the scene is drawn, so that it stays what the seed makes of it.
-            frame, info = self._env.name(info["colors"][texts.index(instruction)])
+            self._env.name(info["colors"][texts.index(instruction)])
+            info = self._env.info()
         others = tuple(text for text in info["instructions"] if text != instruction_of(info["target"]))
-        return frame, EpisodeInfo(instruction_of(info["target"]), {"color": info["target"]}, others)
+        found = EpisodeInfo(instruction_of(info["target"]), {"color": info["target"]}, others)
+        return self._env.frame(images=draws(images, ended=False)), found
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, Outcome | None]:
         frame, _, terminated, truncated, info = self._env.step(action)
         return frame, _outcome(info) if terminated or truncated else None
+
+    def run(self, actions: npt.NDArray[np.floating], *, images: Images = "always", frames: bool = False) -> Advance:
+        """Actions [k, A] one after the other until the episode ends; images as `SimulatedEnvironment.run` has them."""
+        steps, outcome, shown = 0, None, []
+        while outcome is None and steps < len(actions):
+            ended = self._env.move(actions[steps])
+            steps += 1
+            shown += [self.render()] if frames else []
+            outcome = _outcome(self._env.info()) if ended else None
+        return Advance(steps, self._env.frame(images=draws(images, outcome is not None)), outcome, shown)
+
+    def demonstrate(self, seed: int, *, instruction: str | None = None) -> Demonstration:
+        """The scripted expert plays the scene of that seed; no image is drawn."""
+        from .scripted_expert import ScriptedExpert
+
+        _, info = self.reset(seed, instruction=instruction, images="never")
+        expert, steps, ended = ScriptedExpert(), 0, False
+        while not ended:
+            ended = self._env.move(expert.action(self._env))
+            steps += 1
+        return Demonstration(info, steps, _outcome(self._env.info()))
 
     def render(self) -> Image:
         return self._env.render()

@@ -90,6 +90,11 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Frame, dict[str, Any]]:
         """Draw a new scene. `options`: `colors` of the blocks in the scene, `target` color; both drawn by default."""
+        self.begin(seed, options)
+        return self.frame(), self.info()
+
+    def begin(self, seed: int | None = None, options: Mapping[str, Any] | None = None) -> None:
+        """What `reset` does before anything is drawn."""
         super().reset(seed=seed)
         settings = _checked_options(options or {})
         colors, target = settings.get("colors"), settings.get("target") or self._always
@@ -105,15 +110,20 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
         self.joints = arm.inverse([self.np_random.uniform(low, high) for low, high in _START])
         self._steps, self._reached = 0, None
         self._images = {}
-        return self._frame(), self._info()
 
-    def name(self, color: str) -> tuple[Frame, dict[str, Any]]:
-        """Name another of the scene's blocks; all else stays as it is. What `reset` returns, of the scene as it is."""
+    def name(self, color: str) -> None:
+        """Name another of the scene's blocks; all else stays as it is."""
         self.target = self.block(color).color
-        return self._frame(), self._info()
 
     def step(self, action: npt.ArrayLike) -> tuple[Frame, float, bool, bool, dict[str, Any]]:
         """Pull the joints towards `action` `[3]` rad for 0.1 s; targets beyond the limits stop at the limits."""
+        ended = self.move(action)
+        info = self.info()
+        terminated = self._reached is not None
+        return self.frame(), float(info["success"]), terminated, ended and not terminated, info
+
+    def move(self, action: npt.ArrayLike) -> bool:
+        """What `step` does before anything is drawn; whether the episode has ended with it."""
         goal = checked_action(action, len(arm.JOINT_NAMES))
         if not self.blocks:
             raise UsageError("The environment has no scene yet.", fix="call reset() before step()")
@@ -124,10 +134,7 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
                 if self._reached is not None:
                     break
         self._steps += 1
-        terminated = self._reached is not None
-        truncated = not terminated and self._steps >= TIME_LIMIT
-        info = self._info()
-        return self._frame(), float(info["success"]), terminated, truncated, info
+        return self._reached is not None or self._steps >= TIME_LIMIT
 
     def render(self) -> npt.NDArray[np.uint8]:
         """The side view for people, `[256, 256, 3]`."""
@@ -158,14 +165,16 @@ class TabletopEnv(gymnasium.Env[Frame, npt.NDArray[np.float32]]):
         near = min(self.blocks, key=lambda block: block.distance(tip))
         return near.color if near.distance(tip) <= arm.TIP_RADIUS else None
 
-    def _frame(self) -> Frame:
+    def frame(self, *, images: bool = True) -> Frame:
+        """What is seen now; `images`: whether they are drawn."""
         return {
             STATE: self.joints.astype(np.float32),
-            **{image_key(camera): self.image(camera, IMAGE_SIZE) for camera in CAMERAS},
+            **{image_key(camera): self.image(camera, IMAGE_SIZE) for camera in (CAMERAS if images else ())},
             TASK: instruction_of(self.target),
         }
 
-    def _info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
+        """How things stand; see the class."""
         colors = [block.color for block in self.blocks]
         return {
             "success": self._reached == self.target,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Literal
 
 from smolpilot.common.text import pluralize
@@ -12,7 +13,7 @@ from smolpilot.common.text import pluralize
 from .intervals import Interval, difference_interval, rate_interval
 from .paired import PairedCounts, mcnemar, tango_interval
 from .power import ALPHA, RECIPE_SEEDS, RecipeError, episodes_needed, recipe_rate, smallest_difference
-from .rate_tests import unpaired_test
+from .rate_tests import Successes, holm, unpaired_test
 
 Decision = Literal["better", "worse", "not told apart"]
 """Of the first policy against the second. Not told apart is no proof of being alike."""
@@ -26,8 +27,9 @@ class Comparison:
     difference: float  # rate of the first minus rate of the second, as a fraction
     interval: Interval
     p_value: float
-    test: str  # "McNemar", "Boschloo" or "Fisher"
+    test: str  # McNemar, Boschloo or Fisher, all exact; and how p was adjusted
     text: str
+    unadjusted_p_value: float | None = None  # before Holm, where several were compared
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,94 @@ def planning_text(successes: int, episodes: int) -> str:
 
 def compare_paired(first: str, second: str, counts: PairedCounts) -> Comparison:
     """The verdict on two policies that met the same episodes; first, second: their names."""
-    return _compared(
-        (first, second), counts.difference, tango_interval(counts), mcnemar(counts), "McNemar",
+    return _decided(_paired(first, second, counts))
+
+
+def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> Comparison:
+    """The verdict on two policies that met different episodes; a, b: (successes, episodes)."""
+    return _decided(_unpaired(first, second, a, b))
+
+
+def compare_with_each(first: str, others: Mapping[str, PairedCounts]) -> dict[str, Comparison]:
+    """The verdicts on a policy against each of several that met the same episodes; others: name -> counts.
+
+    p values are adjusted for their number (Holm): whoever looks for the best of them has looked at all.
+    """
+    return dict(zip(others, _together([_paired(first, name, one) for name, one in others.items()]), strict=True))
+
+
+def compare_all(names: Sequence[str], policies: Sequence[Successes]) -> dict[tuple[int, int], Comparison]:
+    """The verdict on each pair of several policies, by their places, with p values adjusted for their number (Holm).
+
+    Paired where all met the same seeds, else unpaired.
+    """
+    pairs = list(combinations(range(len(policies)), 2))
+    if all(one.keys() == policies[0].keys() for one in policies):
+        found = [_paired(names[a], names[b], PairedCounts.of(policies[a], policies[b])) for a, b in pairs]
+    else:
+        counts = [(sum(one.values()), len(one)) for one in policies]
+        found = [_unpaired(names[a], names[b], counts[a], counts[b]) for a, b in pairs]
+    return dict(zip(pairs, _together(found), strict=True))
+
+
+def several_text(names: Sequence[str], letters: Sequence[str], cochran: float | None) -> str:
+    """What was found of several policies; letters: of the compact letter display. cochran: p value, where paired."""
+    rows = ", ".join(f"{name} {letter}" for name, letter in zip(names, letters, strict=True))
+    first = "" if cochran is None else f"Cochran's Q over all: {_p_text(cochran)}. "
+    return f"{first}{rows}: policies that share a letter are not told apart (adjusted by Holm)."
+
+
+def verdict_text(
+    policy: str, successes: int, episodes: int, where: str, *, gate: str = "",
+    floor: tuple[str, tuple[int, int], Comparison] | None = None,
+) -> str:  # fmt: skip
+    """The one sentence on a rollout: its rate with n and interval, the gate, and the comparison with the best floor.
+
+    policy: who, as a sentence begins. where: as "fresh episodes of pusht". gate: its words, such as "gate passed".
+    floor: its name, (successes, episodes) and the comparison with it; None where there is none.
+    """
+    if episodes == 0:
+        return f"{policy} played no {where}."
+    low, high = rate_interval(successes, episodes)
+    facts = f"{percent(successes / episodes)}, 95 % interval {_span(low, high)}{f'; {gate}' if gate else ''}"
+    said = f"{policy} succeeded in {successes} of {episodes} {where} ({facts})"
+    if floor is None:
+        return f"{said}; it was not compared with a floor."
+    name, (reached, played), found = floor
+    decided = {
+        "better": "is better than", "worse": "is worse than", "not told apart": "is not told apart from",
+    }[found.decision]  # fmt: skip
+    return (
+        f"{said} and {decided} the best floor, {name}, with {reached} of {played} on the same seeds "
+        f"({_p_text(found.p_value)}, {found.test})."
+    )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """A pair of policies after its test, before anything is decided."""
+
+    names: tuple[str, str]
+    difference: float
+    interval: Interval
+    p_value: float
+    test: str
+    grounds: str
+
+
+def _paired(first: str, second: str, counts: PairedCounts) -> _Tested:
+    return _Tested(
+        (first, second), counts.difference, tango_interval(counts), mcnemar(counts), "McNemar, exact",
         f"on the same {pluralize(counts.episodes, 'episode')}: both succeeded in {counts.both}, only {first} in "
         f"{counts.only_a}, only {second} in {counts.only_b}, neither in {counts.neither}",
     )  # fmt: skip
 
 
-def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> Comparison:
-    """The verdict on two policies that met different episodes; a, b: (successes, episodes)."""
+def _unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> _Tested:
     p_value, test = unpaired_test(a, b)
     difference = (a[0] / a[1] if a[1] else 0.0) - (b[0] / b[1] if b[1] else 0.0)
-    counts = f"{a[0]} of {a[1]} against {b[0]} of {b[1]}, in different episodes"
-    return _compared((first, second), difference, difference_interval(a, b), p_value, test, counts)
+    counts = f"with {a[0]} of {a[1]} against {b[0]} of {b[1]}, in different episodes"
+    return _Tested((first, second), difference, difference_interval(a, b), p_value, f"{test}, exact", counts)
 
 
 def compare_errors(
@@ -163,17 +240,31 @@ def _claim(seeds: int) -> str:
     )
 
 
-def _compared(
-    names: tuple[str, str], difference: float, interval: Interval, p_value: float, test: str, grounds: str
-) -> Comparison:
+def _together(found: Sequence[_Tested]) -> list[Comparison]:
+    """Decided together: p values adjusted for their number."""
+    if len(found) < 2:
+        return [_decided(one) for one in found]
+    return [
+        replace(
+            _decided(replace(one, p_value=adjusted, test=f"{one.test}; adjusted for {len(found)} by Holm")),
+            unadjusted_p_value=one.p_value,
+        )
+        for one, adjusted in zip(found, holm([one.p_value for one in found]), strict=True)
+    ]
+
+
+def _decided(one: _Tested) -> Comparison:
+    names, difference, interval = one.names, one.difference, one.interval
     decision: Decision = "not told apart"
-    if p_value < ALPHA and difference != 0:
+    if one.p_value < ALPHA and difference != 0:
         decision = "better" if difference > 0 else "worse"
+    said = _said(names, decision)
+    said = f"The {said.removeprefix('the ')}" if said.startswith("the ") else said
     text = (
-        f"{_said(names, decision)} {grounds}; difference {100 * difference:+.3g} points, 95 % interval "
-        f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {_p_text(p_value)} ({test}, exact)."
+        f"{said} {one.grounds}; difference {100 * difference:+.3g} points, 95 % interval "
+        f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {_p_text(one.p_value)} ({one.test})."
     )
-    return Comparison(decision, difference, interval, p_value, test, text)
+    return Comparison(decision, difference, interval, one.p_value, one.test, text)
 
 
 def _said(names: tuple[str, str], decision: Decision) -> str:
@@ -186,5 +277,10 @@ def _span(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
-def _p_text(p_value: float) -> str:
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+def p_value(value: float) -> str:
+    """0.0312 -> "0.031"."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _p_text(value: float) -> str:
+    return f"p {'' if value < 0.001 else '= '}{p_value(value)}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.common.keys import STATE, image_key
 from smolpilot.common.text import shown
-from smolpilot.contracts import EpisodeInfo, Image, Outcome
+from smolpilot.contracts import Demonstration, EpisodeInfo, Image, Outcome
 from smolpilot.contracts.plugins import blamed
 
 if TYPE_CHECKING:
@@ -27,8 +27,11 @@ class CheckedEnvironment:
     `UsageError`s of the environment pass as they are.
     """
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, *, images: bool = True) -> None:
+        """images: whether anybody looks at them. Where nobody does, an environment that has `run` draws none."""
         self.environment, self._seed, self._step = environment, 0, 0
+        # Others draw at every step, and are not to be told of images in `reset`.
+        self._blind = not images and hasattr(environment, "run")
         self._shape: tuple[int, ...] | None = None
 
     def reset(self, seed: int, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
@@ -36,16 +39,32 @@ class CheckedEnvironment:
         self._seed, self._step, self._shape = seed, 0, None
         with self._named():
             # An environment with one instruction need not know the argument.
-            asked = {} if instruction is None else {"instruction": instruction}
+            asked: dict[str, Any] = {} if instruction is None else {"instruction": instruction}
+            asked |= {"images": "never"} if self._blind else {}
             observation, info = self.environment.reset(seed, **asked)
-        self._check(isinstance(info, EpisodeInfo), "reset", info, "an observation and an EpisodeInfo")
+        self._check_info(info, "reset", "an observation and an EpisodeInfo")
+        return self._seen(observation), info
+
+    def demonstrate(self, seed: int, instruction: str | None = None) -> Demonstration:
+        """An episode of the environment's own expert; only where it has one."""
+        self._seed, self._step = seed, 0
+        asked = {} if instruction is None else {"instruction": instruction}
+        with self._named():
+            found: Demonstration = cast(Any, self.environment).demonstrate(seed, **asked)
+        self._check(isinstance(found, Demonstration), "demonstrate", found, "a Demonstration")
+        self._check_info(found.info, "Demonstration.info", "an EpisodeInfo")
+        self._check(found.outcome is not None, "Demonstration.outcome", found.outcome, "an Outcome")
+        self._check_outcome(found.outcome)
+        return found
+
+    def _check_info(self, info: Any, what: str, expected: str) -> None:
+        self._check(isinstance(info, EpisodeInfo), what, info, expected)
         self._check(isinstance(info.instruction, str), "EpisodeInfo.instruction", info.instruction, "a text")
         self._check(
             isinstance(info.groups, Mapping), "EpisodeInfo.groups", info.groups, "group -> this episode's value"
         )
         several = not isinstance(info.alternatives, str)
         self._check(several, "EpisodeInfo.alternatives", info.alternatives, "a tuple of texts")
-        return self._seen(observation), info
 
     def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, Outcome | None]:
         """The environment's answer to an action."""
@@ -71,7 +90,7 @@ class CheckedEnvironment:
                 if outcome is not None or number == len(actions):
                     return number, observation, outcome, shown
         with self._named():
-            found = run(actions.copy(), images="running", frames=frames)
+            found = run(actions.copy(), images="never" if self._blind else "running", frames=frames)
         self._step += found.steps
         self._check_outcome(found.outcome)
         images = [self._image(image) for image in found.frames]
@@ -105,9 +124,10 @@ class CheckedEnvironment:
         """The observation, where it holds what the profile promises."""
         self._check(isinstance(observation, Mapping), "the observation", observation, "a mapping with LeRobot's keys")
         profile = self.environment.spec.profile
-        for key in (STATE, *(image_key(camera.name) for camera in profile.cameras)):
+        cameras = () if self._blind else profile.cameras
+        for key in (STATE, *(image_key(camera.name) for camera in cameras)):
             self._check(key in observation, "the observation", sorted(map(str, observation)), f"{key} among its keys")
-        for camera in profile.cameras:
+        for camera in cameras:
             key, wanted = image_key(camera.name), (camera.height, camera.width, 3)
             image = np.asarray(observation[key])
             self._check(image.dtype == np.uint8 and image.shape == wanted, key, _form(image),

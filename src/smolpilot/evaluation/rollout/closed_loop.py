@@ -24,7 +24,7 @@ from smolpilot.evaluation.provenance import describe_policy, instruction_warning
 from .checked_environment import CheckedEnvironment
 from .environment_pool import LocalPool, Pool
 from .fit import check_fit, check_simulation
-from .results import CRASHED, Run, summarize_runs
+from .results import CRASHED, Run, simulation_facts, summarize_runs
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Environment, EnvironmentSpec, Observation, Outcome, Policy
@@ -110,7 +110,7 @@ def rollout(
         "video_episodes": min(video_episodes, episodes),
         "parallel": count,
         "gate": dict(gate) if gate is not None else None,
-        "simulation": {name: facts[name] for name in ("render", "physics", "packages") if name in facts},
+        "simulation": simulation_facts(facts),
     }
     document = summarize_runs(runs, header)
     spec = policy.spec  # as it stands after the work: an engine may have fallen back on the way
@@ -120,6 +120,11 @@ def rollout(
     document["warnings"] = told
     document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
     return RolloutResult(runs, document, own)
+
+
+def play(policy: Policy, pool: Pool, seeds: Sequence[int], *, swap: bool = False) -> Iterator[Run]:
+    """The episodes of these seeds as they end, in the environments of a pool; what `rollout` counts, and others."""
+    yield from _Episodes(policy, pool, policy.spec.n_action_steps, swap=swap, instruction=None).play(seeds, ())
 
 
 def _crashes(runs: Sequence[Run]) -> list[str]:
@@ -159,7 +164,7 @@ class _Episodes:
                 yield from self._done(places, self._act, waiting)
 
     def _begin(self, place: int) -> None:
-        play = CheckedEnvironment(self._pool.environments[place])
+        play = CheckedEnvironment(self._pool.environments[place], images=bool(self._policy.spec.cameras))
         self._running[place].begin(play, self._swap, self._instruction)
 
     def _act(self, place: int) -> None:
@@ -255,10 +260,8 @@ class _Episode:
         return self.run
 
     def _end(self, outcome: Outcome) -> None:
-        run = self.run
-        run.label, run.success, self.over = str(outcome.label), bool(outcome.success), True
-        run.success_at_end = run.success if outcome.success_at_end is None else bool(outcome.success_at_end)
-        run.facts = {name: float(value) for name, value in outcome.facts.items()}
+        self.run.end(outcome)
+        self.over = True
 
     def _see(self, observation: Observation) -> None:
         self.observation = self._history.add({**observation, TASK: self.run.instruction})

@@ -28,6 +28,8 @@ def embodiment_in(environment: EnvironmentSpec) -> Embodiment:
         profile=profile,
         rate=environment.rate,
         instructions=environment.instructions,
+        max_steps=environment.max_steps,
+        action_range=environment.action_range,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_object
-from smolpilot.contracts import Image
+from smolpilot.contracts import Image, Outcome
 from smolpilot.evaluation.rates.intervals import rate_interval
 from smolpilot.evaluation.rates.wording import planning_text
 
@@ -41,6 +41,12 @@ class Run:
     error: str = ""  # why the simulation failed, where it did
     images: list[Image] = field(default_factory=list, repr=False)
 
+    def end(self, outcome: Outcome) -> None:
+        """Take how it ended from the environment."""
+        self.label, self.success = str(outcome.label), bool(outcome.success)
+        self.success_at_end = self.success if outcome.success_at_end is None else bool(outcome.success_at_end)
+        self.facts = {name: float(value) for name, value in outcome.facts.items()}
+
 
 def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, Any]:
     """Success rate with its exact 95 % interval, failures by the environment's labels, and the same by group.
@@ -62,6 +68,7 @@ def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, 
         f"{100 * low:.1f} to {100 * high:.1f} %.",
         "what_it_shows": planning_text(total["successes"], len(runs)),
         "success_at_end": at_end,
+        "facts": mean_facts(runs),
         "mean_steps_to_success": float(np.mean(steps)) if steps else None,
         "by_group": [
             {"group": group, "value": value, **_count([run for run in runs if run.groups.get(group) == value], labels)}
@@ -70,6 +77,17 @@ def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, 
         ],
         "runs": [run_document(run) for run in runs],
     }
+
+
+def simulation_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the record keeps of a simulation: how it is drawn and computed, and with which packages."""
+    return {name: facts[name] for name in ("render", "physics", "packages") if name in facts}
+
+
+def mean_facts(runs: Sequence[Run]) -> dict[str, float]:
+    """The environment's numbers, each averaged over the episodes that have it."""
+    names = dict.fromkeys(name for run in runs for name in run.facts)
+    return {name: float(np.mean([run.facts[name] for run in runs if name in run.facts])) for name in names}
 
 
 def run_document(run: Run) -> dict[str, Any]:
