@@ -12,6 +12,7 @@ from smolpilot.common.json_input import to_plain
 from smolpilot.common.text import pluralize
 from smolpilot.evaluation.metrics import Errors, Motion, Ranges, motion, ranges
 from smolpilot.evaluation.predictions import Predictions
+from smolpilot.evaluation.rates.intervals import Interval, episode_bootstrap
 
 from .suspects import find_suspects, find_warnings
 
@@ -36,6 +37,7 @@ def summarize(scored: Predictions) -> dict[str, Any]:
         "steps_scored": int(errors.steps.sum()),
         "mean_over_joints": {
             "mae": errors.mean_mae,
+            "interval": list(_interval(scored)),
             "rmse": float(np.mean(errors.rmse)),
             "max": float(np.max(errors.max)),
         },
@@ -53,6 +55,13 @@ def summarize(scored: Predictions) -> dict[str, Any]:
 def to_json(document: dict[str, Any]) -> str:
     """The document as JSON text; never NaN, which JSON does not know."""
     return json.dumps(to_plain(document), indent=2, allow_nan=False) + "\n"
+
+
+def _interval(scored: Predictions) -> Interval:
+    """95 % interval of the MAE; whole episodes are drawn, because frames of one are no independent samples."""
+    own = scored.errors_by_episode().values()
+    steps = np.array([errors.steps.sum() for errors in own], dtype=np.float64)
+    return episode_bootstrap(np.array([errors.mean_mae for errors in own]) * steps, steps)
 
 
 def _baseline(errors: Errors | None) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from .rate_tests import unpaired_test
 Decision = Literal["better", "worse", "not told apart"]
 """Of the first policy against the second. Not told apart is no proof of being alike."""
 
+Language = Literal["en", "zh"]
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -33,39 +35,50 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def rate_text(successes: int, episodes: int) -> str:
+def rate_text(successes: int, episodes: int, language: Language = "en") -> str:
     """A rate as it is always given: counts, and the interval; never a percentage alone."""
     if episodes == 0:
-        return "no episodes"
+        return "no episodes" if language == "en" else "没有回合"
     low, high = rate_interval(successes, episodes)
+    if language == "zh":
+        share = percent(successes / episodes)
+        return f"{episodes} 个回合中成功 {successes} 个（{share}，95 % 置信区间 {_span_zh(low, high)}）"
     return f"{successes} of {episodes} ({percent(successes / episodes)}, 95 % interval {_span(low, high)})"
 
 
-def planning_text(successes: int, episodes: int) -> str:
+def planning_text(successes: int, episodes: int, language: Language = "en") -> str:
     """What this number of episodes can show against a rate like the observed one, and how many would show 10 points."""
     if episodes == 0:
-        return "Without episodes nothing can be shown."
+        return "Without episodes nothing can be shown." if language == "en" else "没有回合，什么也无法说明。"
     rate = successes / episodes
     shown = smallest_difference(rate, episodes)
+    if language == "zh":
+        return _planning_zh(rate, episodes, shown)
     can = (
         "can show no difference, however large,"
         if shown is None
         else f"show {100 * shown:.0f} points or more of difference"
     )
     text = f"{pluralize(episodes, 'episode')} {can} from a rate of {percent(rate)}"
-    other = rate - 0.1 if rate >= 0.5 else rate + 0.1
-    needed = episodes_needed(rate, other)
+    needed = episodes_needed(rate, _ten_points_off(rate))
     enough = f"; to show 10 points takes {needed:,}" if needed is not None else ""
     return f"{text} (paired by seed, power 80 %){enough}."
 
 
-def compare_paired(first: str, second: str, counts: PairedCounts) -> Comparison:
+def compare_paired(first: str, second: str, counts: PairedCounts, language: Language = "en") -> Comparison:
     """The verdict on two policies that met the same episodes; first, second: their names."""
-    return _compared(
-        (first, second), counts.difference, tango_interval(counts), mcnemar(counts), "McNemar",
+    grounds = (
         f"on the same {pluralize(counts.episodes, 'episode')}: both succeeded in {counts.both}, only {first} in "
-        f"{counts.only_a}, only {second} in {counts.only_b}, neither in {counts.neither}",
-    )  # fmt: skip
+        f"{counts.only_a}, only {second} in {counts.only_b}, neither in {counts.neither}"
+    )
+    if language == "zh":
+        grounds = (
+            f"（相同的 {counts.episodes} 个回合：两者都成功 {counts.both} 个，仅{first}成功 {counts.only_a} 个，"
+            f"仅{second}成功 {counts.only_b} 个，都失败 {counts.neither} 个）"
+        )
+    return _compared(
+        (first, second), counts.difference, tango_interval(counts), mcnemar(counts), "McNemar", grounds, language
+    )
 
 
 def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> Comparison:
@@ -77,8 +90,9 @@ def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, 
 
 
 def _compared(
-    names: tuple[str, str], difference: float, interval: Interval, p_value: float, test: str, grounds: str
-) -> Comparison:
+    names: tuple[str, str], difference: float, interval: Interval, p_value: float, test: str, grounds: str,
+    language: Language = "en",
+) -> Comparison:  # fmt: skip
     decision: Decision = "not told apart"
     if p_value < ALPHA and difference != 0:
         decision = "better" if difference > 0 else "worse"
@@ -87,11 +101,40 @@ def _compared(
         if decision == "not told apart"
         else f"{names[0]} is {decision} than {names[1]}"
     )
+    if language == "zh":
+        text = _compared_zh(names, decision, difference, interval, grounds, f"{_p_text(p_value)}（{test}，精确检验）")
+        return Comparison(decision, difference, interval, p_value, test, text)
     text = (
         f"{said} {grounds}; difference {100 * difference:+.3g} points, 95 % interval "
         f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {_p_text(p_value)} ({test}, exact)."
     )
     return Comparison(decision, difference, interval, p_value, test, text)
+
+
+def _compared_zh(
+    names: tuple[str, str], decision: Decision, difference: float, interval: Interval, grounds: str, tested: str
+) -> str:
+    said = {"better": f"{names[0]}优于{names[1]}", "worse": f"{names[0]}差于{names[1]}",
+            "not told apart": f"{names[0]}与{names[1]}无法区分"}[decision]  # fmt: skip
+    return (
+        f"{said}{grounds}；差值 {100 * difference:+.3g} 个百分点，95 % 置信区间 "
+        f"{100 * interval.low:+.1f} 至 {100 * interval.high:+.1f}；{tested}。"
+    )
+
+
+def _planning_zh(rate: float, episodes: int, shown: float | None) -> str:
+    can = "无法显示任何差异" if shown is None else f"能显示 {100 * shown:.0f} 个百分点以上的差异"
+    needed = episodes_needed(rate, _ten_points_off(rate))
+    enough = f"；要显示 10 个百分点需要 {needed:,} 个回合" if needed is not None else ""
+    return f"相对于 {percent(rate)} 的成功率，{episodes:,} 个回合{can}（按种子配对，检验功效 80 %）{enough}。"
+
+
+def _ten_points_off(rate: float) -> float:
+    return rate - 0.1 if rate >= 0.5 else rate + 0.1
+
+
+def _span_zh(low: float, high: float) -> str:
+    return f"{100 * low:.1f} 至 {100 * high:.1f} %"
 
 
 def _span(low: float, high: float) -> str:

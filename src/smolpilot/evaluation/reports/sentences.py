@@ -1,0 +1,168 @@
+"""The sentences that a report begins with, in both languages: from the numbers of its document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from smolpilot.evaluation.rates.paired import PairedCounts
+from smolpilot.evaluation.rates.wording import compare_paired, planning_text, rate_text
+from smolpilot.evaluation.rollout.results import failure_text
+
+from . import formats
+from .texts import Both, Text, counted, joined, known, listed, say
+
+GATES = ("passed", "replay-exact", "failed", "not gated")
+
+
+def rollout_verdict(document: Mapping[str, Any]) -> Both:
+    """The verdict of a rollout: rate, interval, gate, and the comparison with the best floor where there is one.
+
+    The English one is the document's own; the Chinese one says the same from the same numbers.
+    """
+    who = say("rollout.untrained" if document["untrained"] else "rollout.policy")
+    how = say("rollout.swapped") if document["swap_instruction"] else Both("", "")
+    rate = say("rollout.sentence", who=who, how=how, env=document["env"], rate=_rate(document))
+    verdict = document.get("verdict")
+    gate = document.get("gate")
+    if not verdict:
+        return joined(Both(document["text"], rate.zh), *([gate_sentence(gate)] if gate else []))
+    parts: list[Text] = [rate, *([gate_sentence(gate)] if gate else [])]
+    for floor in document.get("floors") or []:
+        if floor["name"] == verdict.get("against") and floor.get("paired"):
+            parts.append(paired_sentence(floor))
+    return Both(verdict["text"], joined(*parts).zh)
+
+
+def gate_sentence(gate: Mapping[str, Any]) -> Both:
+    """What the gate found; the English sentence is the document's own."""
+    counts = {"successes": int(gate.get("successes") or 0), "episodes": int(gate.get("episodes") or 0)}
+    verdict = gate["verdict"]
+    found = say(f"gate.{verdict}" if verdict in GATES else "gate.not gated", **counts)
+    if gate.get("overridden"):
+        found = joined(found, say("gate.overridden"))
+    return Both(gate.get("text") or found.en, found.zh)
+
+
+def paired_sentence(floor: Mapping[str, Any]) -> Both:
+    """Whether the policy and this floor are told apart: worded by the module of rates alone."""
+    paired = floor["paired"]
+    counts = PairedCounts(*(int(paired[key]) for key in ("both", "only_policy", "only_other", "neither")))
+    own, other = say("rollout.policy"), Both(str(floor["name"]), _side(floor_name(floor), "zh"))
+    english = paired.get("text") or _capital(compare_paired(own.en, other.en, counts).text)
+    return Both(english, compare_paired(own.zh, other.zh, counts, language="zh").text)
+
+
+def floor_name(floor: Mapping[str, Any]) -> Text:
+    """What a floor or ceiling is called."""
+    return known("floor", str(floor["name"]))
+
+
+def shows_sentence(document: Mapping[str, Any]) -> Both:
+    """What so many episodes can show, and how many would show ten points."""
+    own = document.get("what_it_shows")
+    counts = int(document["successes"]), int(document["episodes"])
+    return Both(own or planning_text(*counts), planning_text(*counts, language="zh"))
+
+
+def loop_sentence(name: Text, result: Mapping[str, Any]) -> Both:
+    """One closed loop of several: rate, interval, and how it failed."""
+    failed = [
+        say("demo.failed", what=failure_text(result, label), count=count)
+        for label, count in result["failures"].items()
+        if count
+    ]
+    said = say(
+        "demo.sentence", name=Both(_capital(_side(name, "en")), _side(name, "zh")),
+        rate=formats.percent(result["success_rate"]), episodes=counted(result["episodes"], "episode"),
+        low=formats.percent(result["interval"][0]).removesuffix(" %"), high=formats.percent(result["interval"][1]),
+    )  # fmt: skip
+    if not failed:
+        return Both(f"{said.en}.", f"{said.zh}。")
+    more = listed(list(failed))
+    return Both(f"{said.en}; {more.en}.", f"{said.zh}；{more.zh}。")
+
+
+def eval_verdict(document: Mapping[str, Any]) -> Both:
+    """The verdict of an offline evaluation: errors against both baselines, and the interval over episodes."""
+    verdict = document["verdict"]
+    own = document["mean_over_joints"]["mae"]
+    found = [
+        (name, document["baselines"][name]["mae"], verdict[key])
+        for name, key in (("hold", "beats_hold"), ("mean_action", "beats_mean_action"))
+    ]
+    known_ones = [(name, mae, beats) for name, mae, beats in found if beats is not None]
+    if verdict["fails"]:
+        said = say("eval.fails")
+    elif not known_ones:
+        said = say("eval.no_baseline", mae=f"{own:.4g}")
+    else:
+        won = [say(f"eval.{name}") for name, _, beats in known_ones if beats]
+        key = "both" if len(won) == 2 else "only" if won else "neither"
+        key = key if len(known_ones) == 2 else "one" if won else "not_one"
+        name = won[0] if won else say(f"eval.{known_ones[0][0]}")
+        said = say(
+            f"eval.beats_{key}", mae=f"{own:.4g}", name=name,
+            hold=_four(document["baselines"]["hold"]["mae"]), mean=_four(document["baselines"]["mean_action"]["mae"]),
+            one=_four(known_ones[0][1]),
+        )  # fmt: skip
+    tail = say("eval.averaged", unit=document["unit"], joints=counted(len(document["joints"]), "joint"))
+    first = Both(f"The policy {verdict['text']}.", joined(said, tail).zh + "。")
+    span = document["mean_over_joints"].get("interval")
+    if not span or span[0] is None:
+        return first
+    return joined(
+        first,
+        say("eval.interval", low=f"{span[0]:.4g}", high=f"{span[1]:.4g}", unit=document["unit"],
+            episodes=counted(len(document["episodes"]), "episode")),
+    )  # fmt: skip
+
+
+def stages_verdict(document: Mapping[str, Any]) -> Both:
+    """What the sequence has kept so far, with its interval."""
+    count = counted(len(document["stages"]), "stage")
+    block, scale = (document["success"], 100) if document["success"] is not None else (document["error"], 1)
+    quantity = say("stages.success" if scale == 100 else "stages.error")
+    unit = "%" if scale == 100 else document["unit"]
+    last = block["matrix"][-1][-1]
+    parts: list[Text] = [
+        say(
+            "stages.last",
+            stages=count,
+            task=document["tasks"][-1],
+            quantity=quantity,
+            value=_estimate(last, scale, unit),
+        )
+    ]
+    if "mean_forgetting" in block:
+        points = say("stages.points") if scale == 100 else Both(unit, unit)
+        parts.append(say("stages.forgot", value=_estimate(block["mean_forgetting"], scale, ""), unit=points))
+    return joined(*parts)
+
+
+def _estimate(one: Mapping[str, Any], scale: float, unit: str) -> Both:
+    def shown(value: float) -> str:
+        return f"{scale * value:.3g}".replace("-", "−")
+
+    own = f"{shown(one['value'])} {unit}".rstrip()
+    if not one["interval"]:
+        return say("stages.no_interval", value=own)
+    return say("stages.interval", value=own, low=shown(one["interval"][0]), high=shown(one["interval"][1]))
+
+
+def _rate(document: Mapping[str, Any]) -> Both:
+    counts = int(document["successes"]), int(document["episodes"])
+    return Both(rate_text(*counts), rate_text(*counts, language="zh"))
+
+
+def _four(value: float | None) -> str:
+    return formats.NONE if value is None else f"{value:.4g}"
+
+
+def _side(text: Text, side: str) -> str:
+    return str(getattr(text, side)) if isinstance(text, Both) else text
+
+
+def _capital(text: str) -> str:
+    """The text with a capital letter at its begin."""
+    return text[:1].upper() + text[1:]
