@@ -47,6 +47,7 @@ class Axis:
     low: float
     high: float
     log: bool = False
+    whole: bool = False  # counts: no ticks between whole numbers
 
     def place(self, values: Numbers) -> npt.NDArray[np.float64]:
         """Values as shares of the axis; outside of it they stay outside, nan stays nan."""
@@ -62,7 +63,9 @@ class Axis:
     def ticks(self, most: int = 5) -> list[tuple[float, str]]:
         """Round values within the axis, with how they are written."""
         if not self.log:
-            found = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+            found = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10], integer=self.whole, min_n_ticks=1).tick_values(
+                self.low, self.high
+            )
             return [
                 (float(one), _tick(float(one), found)) for one in found if self.low <= one <= self.high * (1 + 1e-9)
             ]

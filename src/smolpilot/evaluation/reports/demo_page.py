@@ -14,7 +14,7 @@ from smolpilot.evaluation.rollout.results import VIDEO, failure_text, read_docum
 from .charts import Chart, Figure, axis_of
 from .episode_videos import Videos
 from .offline_page import METRICS, eval_parts
-from .report_page import Plots, json_lines, render
+from .report_page import Plots, capital, json_lines, render
 from .rollout_page import rates_chart
 from .sentences import loop_sentence
 from .texts import Both, Text, joined, say
@@ -37,7 +37,7 @@ def write_demo_report(
     Raises UsageError when a folder is not what it should be.
     """
     document = read_document(eval_dir, METRICS)
-    names: dict[str, Text] = {name: Both(name, (chinese or {}).get(name, name)) for name in rollouts}
+    names: dict[str, Text] = {name: Both(capital(name), (chinese or {}).get(name, name)) for name in rollouts}
     results = {name: read_results(folder) for name, folder in rollouts.items()}
     plots, videos = Plots(out.parent), Videos(out.parent)
     shown = [(names[name], video) for name, folder in rollouts.items() if (video := videos.show(folder / VIDEO))]

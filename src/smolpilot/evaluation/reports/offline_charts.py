@@ -97,7 +97,7 @@ def latency_chart(
     count = max(1, min(count, int(math.log(high / low) / widest) or 1))
     edges = np.geomspace(low, high, count + 1)
     found, _ = np.histogram(held, edges)
-    chart = Chart(x, Axis(counted, 0, float(found.max()) * 1.1))
+    chart = Chart(x, Axis(counted, 0, float(found.max()) * 1.1, whole=True))
     for left, right, number in zip(edges, edges[1:], found, strict=False):
         chart.bar(float(left), float(right), float(number), "plan")
     for kind, value in lines.items():
@@ -185,7 +185,7 @@ def _legend(joints: Sequence[dict[str, Any]]) -> list[tuple[str, Text]]:
 def _steps_chart(columns: Sequence[Sequence[Any] | None], unit: str, executed: int, *, height: int = 220) -> Any:
     held = [np.array(one, dtype=np.float64) for one in columns if one is not None]
     count = len(held[0])
-    x = Axis(say("axis.step"), 0.5, count + 0.5)
+    x = Axis(say("axis.step"), 0.5, count + 0.5, whole=True)
     chart = Chart(x, axis_of(say("axis.mae", unit=unit), held, zero=True), height=height)
     if executed < count:
         chart.span(0.5, executed + 0.5, "executed")

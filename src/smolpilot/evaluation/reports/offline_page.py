@@ -14,7 +14,7 @@ from smolpilot.evaluation.predictions import Predictions, trajectory, typical_ep
 from . import offline_charts
 from .offline_charts import motion_order, motion_shares
 from .report_page import REPORT, Plots, policy_name, render
-from .sentences import eval_verdict
+from .sentences import eval_verdict, split_sentence
 from .texts import say
 
 METRICS, PANELS = "metrics.json", "panels.png"
@@ -66,6 +66,7 @@ def eval_parts(document: dict[str, Any], plots: Plots) -> dict[str, Any]:
     beaten = [verdict["beats_hold"], verdict["beats_mean_action"]]
     return {
         "eval_verdict": eval_verdict(document),
+        "split": split_sentence(document),
         "eval_tone": "bad" if verdict["fails"] or False in beaten else "good" if True in beaten else "plain",
         "by_joint": offline_charts.error_by_joint(document, plots),
         "by_step": offline_charts.error_by_step(document, plots),

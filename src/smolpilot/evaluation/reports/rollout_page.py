@@ -117,7 +117,7 @@ def rates_chart(rows: Sequence[Mapping[str, Any]], plots: Plots, name: str, capt
         Row(row["name"], row["role"], 100 * row["success_rate"], [100 * end for end in row["interval"]]) for row in rows
     ]
     roles = dict.fromkeys(row["role"] for row in rows)
-    legend = [(role, say(f"legend.rate_{role}")) for role in roles]
+    legend = [(f"{role} dot", say(f"legend.rate_{role}")) for role in roles]
     return Figure(caption, interval_rows(shown[:_SHOWN_VALUES], _PERCENT), legend, csv)
 
 
@@ -131,7 +131,7 @@ def _paired_chart(contenders: Sequence[Mapping[str, Any]], plots: Plots) -> Figu
     most = max(sum(own[key] for key in _CELLS) for _, own in pairs)
     rows = [(name, [(key, own[key]) for key in _CELLS]) for name, own in pairs]
     legend = [(key, say(f"paired.{key}")) for key in _CELLS]
-    return Figure(say("plot.paired"), stacked_rows(rows, Axis(say("axis.episodes"), 0, most)), legend, csv)
+    return Figure(say("plot.paired"), stacked_rows(rows, Axis(say("axis.episodes"), 0, most, whole=True)), legend, csv)
 
 
 def _groups(document: Mapping[str, Any], plots: Plots) -> list[dict[str, Any]]:

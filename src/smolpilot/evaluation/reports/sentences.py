@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from smolpilot.datasets.splits import episode_ranges
 from smolpilot.evaluation.rates.paired import PairedCounts
 from smolpilot.evaluation.rates.wording import compare_paired, planning_text, rate_text
 from smolpilot.evaluation.rollout.results import failure_text
@@ -113,9 +114,24 @@ def eval_verdict(document: Mapping[str, Any]) -> Both:
         return first
     return joined(
         first,
-        say("eval.interval", low=f"{span[0]:.4g}", high=f"{span[1]:.4g}", unit=document["unit"],
+        say("eval.interval", low=f"{span[0]:.4g}", high=f"{span[1]:.4g}",
             episodes=counted(len(document["episodes"]), "episode")),
     )  # fmt: skip
+
+
+def split_sentence(document: Mapping[str, Any]) -> Both:
+    """Which episodes were scored, and whether training had seen them; the English one is the document's own."""
+    split, path = document["split"], document["dataset"].get("path")
+    episodes, seen = split.get("episodes"), split.get("trained_on")
+    if not episodes or path is None:
+        return Both(split["text"], split["text"])
+    tail = say("eval.split_held_out")
+    if split["requested"] != "held-out" and seen is None:
+        tail = say("eval.split_unknown")
+    elif split["requested"] != "held-out" and seen:
+        tail = say("eval.split_seen", seen=len(seen), count=len(episodes))
+    said = say("eval.split", episodes=episode_ranges(episodes), path=path)
+    return Both(split["text"], f"{said.zh}{tail.zh}")
 
 
 def stages_verdict(document: Mapping[str, Any]) -> Both:

@@ -35,8 +35,9 @@ class Both:
         return markupsafe.Markup(self._markup("tspan"))
 
     def _markup(self, tag: str) -> str:
-        # An element of its own also where both are alike: its class says that nothing is left to translate.
-        en, zh = (markupsafe.escape(plain(text, PAGE_LIMIT)) for text in (self.en, self.zh))
+        # A number and its per cent sign stay in one line.
+        texts = (plain(text, PAGE_LIMIT).replace(" %", "\xa0%") for text in (self.en, self.zh))
+        en, zh = map(markupsafe.escape, texts)
         if en == zh:
             return str(en)
         return f'<{tag} class="en" lang="en">{en}</{tag}><{tag} class="zh" lang="zh">{zh}</{tag}>'
