@@ -59,9 +59,11 @@ def test_a_strangers_policy_drives_in_a_strangers_world(run: Run, tmp_path: Path
     assert (found["bundle"]["name"], found["bundle"]["path"]) == ("driver", "driver:right")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "episodes.jsonl",
+        "plots",
         "report.html",
         "results.json",
         "video.mp4",
+        "videos",
     ]
 
 

@@ -20,8 +20,9 @@ LABELS = {"timeout": "ran out of time", "dropped": "the cube fell"}
 GOAL = "the cube is held by the left gripper alone"
 MACHINE = {"device": "CPU, 1 thread", "processor": "a processor", "cores": 2, "torch": "2.11.0", "smolpilot": "0.2.0"}
 BUNDLE: dict[str, Any] = {
-    "path": "runs/aloha/checkpoints/best", "name": "smolvla", "kind": "smolvla", "engine": None, "parameters": 3_204_896,
-    "chunk_size": 50, "execution_horizon": 25, "denoising_steps": 10, "robot": "aloha", "cameras": ["top"],
+    "path": "runs/aloha/checkpoints/best", "name": "smolvla", "kind": "smolvla", "engine": None,
+    "parameters": 3_204_896, "chunk_size": 50, "execution_horizon": 25, "denoising_steps": 10,
+    "robot": "aloha", "cameras": ["top"],
     "camera_map": {"top": "top"}, "instructions": ["transfer the cube"],
     "lineage": {"steps": 20_000, "ema": None, "lora": None, "held_out_episodes": [0, 1, 2, 7]},
 }  # fmt: skip
@@ -46,8 +47,8 @@ def make_runs(episodes: int = 40, *, texts: Sequence[str] = ("transfer the cube"
         plans = int(rng.integers(6, 13))
         runs.append(
             Run(
-                1_000_000 + number, texts[number % len(texts)], {"region": ("left", "middle", "right")[number % 3]}, label,
-                success, int(rng.integers(150, 300)) if label != "timeout" else 300,
+                1_000_000 + number, texts[number % len(texts)], {"region": ("left", "middle", "right")[number % 3]},
+                label, success, int(rng.integers(150, 300)) if label != "timeout" else 300,
                 {"max_reward": 4.0 if success else float(rng.integers(0, 4))}, success and bool(rng.random() < 0.9),
                 plans, plans * float(rng.lognormal(-3.2, 0.25)),
             )
@@ -81,7 +82,8 @@ def with_floors(document: Mapping[str, Any], *, gate: str = "passed") -> dict[st
             "success_rate": sum(found) / len(found), "interval": list(rate_interval(sum(found), len(found))),
             "successes_at_end": sum(found), "facts": {"max_reward": 4.0 * sum(found) / len(found)},
             "paired": {
-                "both": counts.both, "only_policy": counts.only_a, "only_other": counts.only_b, "neither": counts.neither,
+                "both": counts.both, "only_policy": counts.only_a, "only_other": counts.only_b,
+                "neither": counts.neither,
                 "difference": compared.difference, "interval": list(compared.interval), "p_value": compared.p_value,
                 "test": compared.test, "decision": compared.decision, "text": compared.text,
             },
@@ -90,7 +92,9 @@ def with_floors(document: Mapping[str, Any], *, gate: str = "passed") -> dict[st
     text = f"{document['text']} Gate: {gate}. {best['paired']['text']}"
     return {
         **document,
-        "gate": {"verdict": gate, "text": f"The gate says {gate}.", "successes": 50, "episodes": 50, "overridden": False},
+        "gate": {
+            "verdict": gate, "text": f"The gate says {gate}.", "successes": 50, "episodes": 50, "overridden": False,
+        },
         "floors": floors,
         "verdict": {"text": text, "decision": best["paired"]["decision"], "against": "random"},
         "facts": {"max_reward": 2.875},
@@ -108,8 +112,8 @@ def with_images(runs: Sequence[Run], count: int, size: tuple[int, int] = (64, 96
 
 
 def make_predictions(joints: int = 26, *, episodes: int = 4, length: int = 300, horizon: int = 50) -> Predictions:
-    """A robot that moves some joints a lot and others hardly, predicted with a small error; the last ones are fingers in
-    another unit."""
+    """A robot that moves some joints a lot and others hardly, predicted with a small error; the last ones are fingers
+    in another unit."""
     rng = np.random.default_rng(0)
     t = np.arange(length)[:, None] / 30
     reach = np.geomspace(1.2, 0.02, joints)[rng.permutation(joints)]
@@ -124,9 +128,9 @@ def make_predictions(joints: int = 26, *, episodes: int = 4, length: int = 300, 
     units = ["rad"] * (joints - fingers) + ["normalized"] * fingers
     names = [f"{side}_arm_{number}_joint" for number in range(joints) for side in ("left", "right")][:joints]
     return Predictions(
-        predicted, target, is_pad, actions[rows], actions.mean(axis=0).astype(float), episode[rows], frame[rows], actions,
-        episode, frame, names, units, [(-1.57, 1.57) if unit == "rad" else None for unit in units], 30.0, 25,
-        {number: "lift the box onto the shelf" for number in range(episodes)},
+        predicted, target, is_pad, actions[rows], actions.mean(axis=0).astype(float), episode[rows], frame[rows],
+        actions, episode, frame, names, units, [(-1.57, 1.57) if unit == "rad" else None for unit in units], 30.0, 25,
+        dict.fromkeys(range(episodes), "lift the box onto the shelf"),
     )  # fmt: skip
 
 
@@ -139,7 +143,7 @@ def make_metrics(scored: Predictions) -> dict[str, Any]:
     return summarize(scored) | {
         "latency": {"warm_up": 3, "batch": 1, "chunk": chunk, "queue_pop": pop, "device": "CPU, 1 thread"},
         "bundle": BUNDLE | {"path": "runs/humanoid/checkpoints/best"}, "machine": MACHINE, "settings": {"every": 5},
-        "dataset": {"path": "data/boxes", "fingerprint": "5f0c2d1e", "version": "v3.0", "episodes": 80, "frames": 24_000},
+        "dataset": {"path": "data/boxes", "fingerprint": "5f0c2d1e", "version": "v3.0", "episodes": 80, "robot": None},
         "split": {"requested": "held-out", "text": "Held-out episodes 0, 1, 2, 3 of data/boxes, kept back in training"},
     }  # fmt: skip
 
@@ -153,7 +157,7 @@ def make_stages(names: Sequence[str] = ("red", "green", "blue")) -> dict[str, An
     count = len(names)
     error = [[one(0.05 + 0.01 * (stage - task)) for task in range(stage + 1)] for stage in range(count)]
     success = [[one(0.9 - 0.08 * (stage - task), 0.07) for task in range(stage + 1)] for stage in range(count)]
-    lost = [one(0.01 * (count - 1 - task)) for task in range(count - 1)]
+    lost = [one(0.01 * (count - 1 - task)) for task in range(max(1, count - 1))]
 
     def left(scale: float) -> dict[str, Any]:
         forgot = [
@@ -166,8 +170,8 @@ def make_stages(names: Sequence[str] = ("red", "green", "blue")) -> dict[str, An
 
     joints = [{"name": f"joint_{number}", "unit": "rad"} for number in range(6)]
     stages = [
-        {"name": name, "dataset": f"data/{name}", "dataset_fingerprint": "5f0c2d1e", "trained_episodes": list(range(90)),
-         "held_out_episodes": list(range(90, 100)), "instruction": None, "init": "x", "steps": 3000, "lr": 1e-4,
+        {"name": name, "dataset": f"data/{name}", "dataset_fingerprint": "5f0c2d1e",
+         "trained_episodes": list(range(90)),         "held_out_episodes": list(range(90, 100)), "instruction": None, "init": "x", "steps": 3000, "lr": 1e-4,
          "replay": [0.4, 0.6], "attempt": 1}
         for name in names
     ]  # fmt: skip
@@ -175,6 +179,7 @@ def make_stages(names: Sequence[str] = ("red", "green", "blue")) -> dict[str, An
         "format": "smolpilot-stages/1", "stages": stages, "tasks": list(names), "unit": "rad",
         "held_out_episodes": [10] * count, "joints": joints, "error": {"matrix": error, **left(1.0)},
         "joint_mae": [[[0.05] * 6 for _ in row] for row in error], "resamples": 1000,
-        "success": {"matrix": success, **left(8.0), "kept": [0.82, 0.91][: count - 1]}, "simulated_episodes": [50] * count,
-        "references": [{"policy": "hold-state", "error": [one(0.2)] * count, "success": [None] * count}],
+        "success": {"matrix": success, **left(8.0), "kept": [0.82, 0.91][: count - 1]},
+        "simulated_episodes": [50] * count,
+        "references": [{"policy": "hold-state", "error": [one(0.2) for _ in names], "success": [None for _ in names]}],
     }  # fmt: skip

@@ -72,7 +72,9 @@ class Axis:
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         steps = (1,) if len(powers) > 5 else (1, 3) if len(powers) > 3 else (1, 2, 5)
         values = [step * 10.0**power for power in powers for step in steps]
-        return [(one, f"{one:g}") for one in values if self.low <= one <= self.high]
+        if sum(self.low <= one <= self.high for one in values) < 3:  # a narrow one has hardly a round power
+            values = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high).tolist()
+        return [(one, f"{one:.3g}") for one in values if self.low <= one <= self.high]
 
 
 def axis_of(label: Text, values: Sequence[Numbers], *, zero: bool = False, log: bool = False) -> Axis:

@@ -49,11 +49,22 @@
     });
   }
 
-  // What is folded is printed, too.
-  let opened = [];
+  // What is folded is printed, too, and a video as its poster.
+  let opened = [], posters = [];
   addEventListener("beforeprint", () => {
+    posters = [...document.querySelectorAll("video[poster]")].map(video => {
+      const image = document.createElement("img");
+      image.className = "poster";
+      image.alt = "";
+      image.src = video.poster;
+      video.after(image);
+      return image;
+    });
     opened = [...document.querySelectorAll("details:not([open])")];
     for (const one of opened) one.open = true;
   });
-  addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
+  addEventListener("afterprint", () => { 
+    for (const one of opened) one.open = false;
+    for (const one of posters) one.remove();
+  });
 })();
