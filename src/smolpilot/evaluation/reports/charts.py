@@ -73,7 +73,7 @@ class Axis:
         steps = (1,) if len(powers) > 5 else (1, 3) if len(powers) > 3 else (1, 2, 5)
         values = [step * 10.0**power for power in powers for step in steps]
         if sum(self.low <= one <= self.high for one in values) < 3:  # a narrow one has hardly a round power
-            values = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high).tolist()
+            values = [float(one) for one in MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)]
         return [(one, f"{one:.3g}") for one in values if self.low <= one <= self.high]
 
 
