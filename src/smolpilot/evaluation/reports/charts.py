@@ -74,7 +74,7 @@ class Axis:
         values = [step * 10.0**power for power in powers for step in steps]
         if sum(self.low <= one <= self.high for one in values) < 3:  # a narrow one has hardly a round power
             values = [float(one) for one in MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)]
-        return [(one, f"{one:.3g}") for one in values if self.low <= one <= self.high]
+        return [(one, f"{one:,.6g}") for one in values if self.low <= one <= self.high]
 
 
 def axis_of(label: Text, values: Sequence[Numbers], *, zero: bool = False, log: bool = False) -> Axis:

@@ -111,9 +111,7 @@ def latency_chart(
 def joint_charts(scored: Predictions, document: dict[str, Any], joint: int, shown: Trajectory) -> list[Figure]:
     """One joint: an episode with its plans, and the error by horizon step against both baselines."""
     unit = scored.units[joint]
-    chart = Chart(
-        axis_of(say("axis.time"), [shown.times]), _frame(shown, joint, say("axis.value", unit=unit)), height=190
-    )
+    chart = Chart(axis_of(say("axis.time"), [shown.times]), _frame(scored, shown, joint), height=190)
     for times, plan in _drawn_plans(shown):
         chart.line(times, plan[:, joint], "plan thin")
     chart.line(shown.times, shown.truth[:, joint], "truth")
@@ -203,14 +201,16 @@ def _drawn_plans(shown: Trajectory) -> list[tuple[npt.NDArray[Any], npt.NDArray[
     ]
 
 
-def _frame(shown: Trajectory, joint: int, label: Text) -> Axis:
-    return _around(shown.truth[:, joint], shown.executed[:, joint], label)
+def _frame(scored: Predictions, shown: Trajectory, joint: int) -> Axis:
+    # A joint may stand still in this episode, and still have a motion of a usual size.
+    usual = 0.2 * float(np.ptp(scored.recorded[:, joint]))
+    return _around(shown.truth[:, joint], shown.executed[:, joint], say("axis.value", unit=scored.units[joint]), usual)
 
 
-def _around(recorded: npt.NDArray[Any], predicted: npt.NDArray[Any], label: Text) -> Axis:
-    """An axis that holds what matters: one wild plan must not flatten the recorded motion."""
+def _around(recorded: npt.NDArray[Any], predicted: npt.NDArray[Any], label: Text, least: float = 0.0) -> Axis:
+    """An axis that holds what matters: one wild plan must not flatten the recorded motion, which spans `least`."""
     own = np.asarray(recorded, dtype=np.float64)
-    span = max(float(np.ptp(own)), 1e-3 * max(1.0, float(np.abs(own).max())))
+    span = max(float(np.ptp(own)), least, 1e-3 * max(1.0, float(np.abs(own).max())))
     near = np.clip(predicted[np.isfinite(predicted)], own.min() - 3 * span, own.max() + 3 * span)
     return axis_of(label, [own, near])
 
