@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 
 import smolpilot.evaluation.reports as package
 from smolpilot.evaluation.rates.paired import PairedCounts
-from smolpilot.evaluation.rates.wording import compare_paired, planning_text, rate_text
+from smolpilot.evaluation.rates.wording import compare_paired, name_of_test, paired_text, planning_text, rate_text
 from smolpilot.evaluation.reports.sentences import eval_verdict
 from smolpilot.evaluation.reports.texts import Both, counted, joined, known, listed, say
 
@@ -20,7 +21,19 @@ from .helpers_report import make_metrics, make_predictions
 FOLDER = Path(package.__file__).parent
 TEXTS: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / "texts.yaml").read_text(encoding="utf-8"))
 SOURCES = [*FOLDER.glob("*.py"), *(FOLDER.parent / "templates").glob("*.j2")]
-LOOKED_UP = {"fact", "noun", "floor", "group", "role", "gate", "gate_word", "decision", "paired", "moment"}
+LOOKED_UP = {
+    "fact",
+    "noun",
+    "floor",
+    "floor_text",
+    "group",
+    "role",
+    "gate",
+    "gate_word",
+    "decision",
+    "paired",
+    "moment",
+}
 
 
 def placeholders(text: str) -> set[str]:
@@ -82,10 +95,22 @@ def test_both_is_two_elements_of_which_the_page_shows_one() -> None:
 
 
 def test_the_sentences_of_rates_are_worded_in_chinese_by_the_same_test() -> None:
-    clear, open_ = PairedCounts(5, 15, 0, 10), PairedCounts(5, 2, 1, 10)
-    assert compare_paired("甲", "乙", clear, language="zh").text.startswith("甲优于乙（相同的 30 个回合")
-    assert compare_paired("甲", "乙", PairedCounts(5, 0, 15, 10), language="zh").text.startswith("甲差于乙")
-    assert compare_paired("甲", "乙", open_, language="zh").text.startswith("甲与乙无法区分")
+    for counts, begin in (
+        (PairedCounts(5, 15, 0, 10), "甲优于乙（相同的 30 个回合"),
+        (PairedCounts(5, 0, 15, 10), "甲差于乙（"),
+        (PairedCounts(5, 2, 1, 10), "甲与乙无法区分（"),
+    ):
+        compared = compare_paired("A", "B", counts)
+        said = paired_text("甲", "乙", counts, compared, "zh")
+        assert said.startswith(begin)
+        assert said.endswith("（McNemar 精确检验）。")
+        assert paired_text("A", "B", counts, compared) == compared.text
+        # A p value that was adjusted after the test decides, whatever the counts say.
+        adjusted = replace(compared, p_value=0.06, test="McNemar, exact; adjusted for 3 by Holm")
+        said = paired_text("甲", "乙", counts, adjusted, "zh")
+        assert said.startswith("甲与乙无法区分")
+        assert said.endswith("p = 0.060（McNemar 精确检验，按 Holm 校正）。")
+    assert name_of_test("McNemar") == "McNemar, exact"
     assert rate_text(3, 4, "zh").startswith("4 个回合中成功 3 个（75 %，95 % 置信区间 19.4 至 99.4 %）")
     assert rate_text(0, 0, "zh") == "没有回合"
     assert planning_text(10, 50, "zh").startswith("相对于 20 % 的成功率，50 个回合能显示")

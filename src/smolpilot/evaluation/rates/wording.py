@@ -41,9 +41,42 @@ def rate_text(successes: int, episodes: int, language: Language = "en") -> str:
         return "no episodes" if language == "en" else "没有回合"
     low, high = rate_interval(successes, episodes)
     if language == "zh":
-        share = percent(successes / episodes)
-        return f"{episodes} 个回合中成功 {successes} 个（{share}，95 % 置信区间 {_span_zh(low, high)}）"
+        span = f"95 % 置信区间 {100 * low:.1f} 至 {100 * high:.1f} %"
+        return f"{episodes} 个回合中成功 {successes} 个（{percent(successes / episodes)}，{span}）"
     return f"{successes} of {episodes} ({percent(successes / episodes)}, 95 % interval {_span(low, high)})"
+
+
+def paired_text(first: str, second: str, counts: PairedCounts, compared: Comparison, language: Language = "en") -> str:
+    """The sentence on a comparison that was decided before, of two policies that met the same episodes.
+
+    The Chinese one names the better policy, too, only where the p value rejects.
+    """
+    if language == "en":
+        return compared.text
+    said = {"better": f"{first}优于{second}", "worse": f"{first}差于{second}"}.get(compared.decision)
+    if said is None or compared.p_value >= ALPHA:
+        said = f"{first}与{second}无法区分"
+    low, high = compared.interval
+    tested = f"{_p_text(compared.p_value)}（{name_of_test(compared.test, 'zh')}）"
+    return (
+        f"{said}（相同的 {counts.episodes} 个回合：两者都成功 {counts.both} 个，仅{first}成功 {counts.only_a} 个，"
+        f"仅{second}成功 {counts.only_b} 个，都不成功 {counts.neither} 个）；"
+        f"差值 {100 * compared.difference:+.3g} 个百分点，95 % 置信区间 {100 * low:+.1f} 至 {100 * high:+.1f}；{tested}。"
+    )
+
+
+def name_of_test(test: str, language: Language = "en") -> str:
+    """The test of a comparison: its name, that it is exact, and how its p value was adjusted."""
+    if language == "en":
+        return test if "exact" in test else f"{test}, exact"
+    return f"{test.partition(',')[0]} 精确检验{'，按 Holm 校正' if 'Holm' in test else ''}"
+
+
+def _planning_zh(rate: float, other: float, episodes: int, shown: float | None) -> str:
+    can = "无法显示任何差异" if shown is None else f"能显示 {100 * shown:.0f} 个百分点以上的差异"
+    needed = episodes_needed(rate, other)
+    enough = f"；要显示 10 个百分点需要 {needed:,} 个回合" if needed is not None else ""
+    return f"相对于 {percent(rate)} 的成功率，{episodes:,} 个回合{can}（按种子配对，检验功效 80 %）{enough}。"
 
 
 def planning_text(successes: int, episodes: int, language: Language = "en") -> str:
@@ -51,34 +84,28 @@ def planning_text(successes: int, episodes: int, language: Language = "en") -> s
     if episodes == 0:
         return "Without episodes nothing can be shown." if language == "en" else "没有回合，什么也无法说明。"
     rate = successes / episodes
+    other = rate - 0.1 if rate >= 0.5 else rate + 0.1
     shown = smallest_difference(rate, episodes)
     if language == "zh":
-        return _planning_zh(rate, episodes, shown)
+        return _planning_zh(rate, other, episodes, shown)
     can = (
         "can show no difference, however large,"
         if shown is None
         else f"show {100 * shown:.0f} points or more of difference"
     )
     text = f"{pluralize(episodes, 'episode')} {can} from a rate of {percent(rate)}"
-    needed = episodes_needed(rate, _ten_points_off(rate))
+    needed = episodes_needed(rate, other)
     enough = f"; to show 10 points takes {needed:,}" if needed is not None else ""
     return f"{text} (paired by seed, power 80 %){enough}."
 
 
-def compare_paired(first: str, second: str, counts: PairedCounts, language: Language = "en") -> Comparison:
+def compare_paired(first: str, second: str, counts: PairedCounts) -> Comparison:
     """The verdict on two policies that met the same episodes; first, second: their names."""
-    grounds = (
-        f"on the same {pluralize(counts.episodes, 'episode')}: both succeeded in {counts.both}, only {first} in "
-        f"{counts.only_a}, only {second} in {counts.only_b}, neither in {counts.neither}"
-    )
-    if language == "zh":
-        grounds = (
-            f"（相同的 {counts.episodes} 个回合：两者都成功 {counts.both} 个，仅{first}成功 {counts.only_a} 个，"
-            f"仅{second}成功 {counts.only_b} 个，都失败 {counts.neither} 个）"
-        )
     return _compared(
-        (first, second), counts.difference, tango_interval(counts), mcnemar(counts), "McNemar", grounds, language
-    )
+        (first, second), counts.difference, tango_interval(counts), mcnemar(counts), "McNemar",
+        f"on the same {pluralize(counts.episodes, 'episode')}: both succeeded in {counts.both}, only {first} in "
+        f"{counts.only_a}, only {second} in {counts.only_b}, neither in {counts.neither}",
+    )  # fmt: skip
 
 
 def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> Comparison:
@@ -90,9 +117,8 @@ def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, 
 
 
 def _compared(
-    names: tuple[str, str], difference: float, interval: Interval, p_value: float, test: str, grounds: str,
-    language: Language = "en",
-) -> Comparison:  # fmt: skip
+    names: tuple[str, str], difference: float, interval: Interval, p_value: float, test: str, grounds: str
+) -> Comparison:
     decision: Decision = "not told apart"
     if p_value < ALPHA and difference != 0:
         decision = "better" if difference > 0 else "worse"
@@ -101,40 +127,11 @@ def _compared(
         if decision == "not told apart"
         else f"{names[0]} is {decision} than {names[1]}"
     )
-    if language == "zh":
-        text = _compared_zh(names, decision, difference, interval, grounds, f"{_p_text(p_value)}（{test}，精确检验）")
-        return Comparison(decision, difference, interval, p_value, test, text)
     text = (
         f"{said} {grounds}; difference {100 * difference:+.3g} points, 95 % interval "
         f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}; {_p_text(p_value)} ({test}, exact)."
     )
     return Comparison(decision, difference, interval, p_value, test, text)
-
-
-def _compared_zh(
-    names: tuple[str, str], decision: Decision, difference: float, interval: Interval, grounds: str, tested: str
-) -> str:
-    said = {"better": f"{names[0]}优于{names[1]}", "worse": f"{names[0]}差于{names[1]}",
-            "not told apart": f"{names[0]}与{names[1]}无法区分"}[decision]  # fmt: skip
-    return (
-        f"{said}{grounds}；差值 {100 * difference:+.3g} 个百分点，95 % 置信区间 "
-        f"{100 * interval.low:+.1f} 至 {100 * interval.high:+.1f}；{tested}。"
-    )
-
-
-def _planning_zh(rate: float, episodes: int, shown: float | None) -> str:
-    can = "无法显示任何差异" if shown is None else f"能显示 {100 * shown:.0f} 个百分点以上的差异"
-    needed = episodes_needed(rate, _ten_points_off(rate))
-    enough = f"；要显示 10 个百分点需要 {needed:,} 个回合" if needed is not None else ""
-    return f"相对于 {percent(rate)} 的成功率，{episodes:,} 个回合{can}（按种子配对，检验功效 80 %）{enough}。"
-
-
-def _ten_points_off(rate: float) -> float:
-    return rate - 0.1 if rate >= 0.5 else rate + 0.1
-
-
-def _span_zh(low: float, high: float) -> str:
-    return f"{100 * low:.1f} 至 {100 * high:.1f} %"
 
 
 def _span(low: float, high: float) -> str:

@@ -59,7 +59,8 @@ def rollout_page(document: dict[str, Any], folder: Path, episodes: Mapping[int, 
         contenders=contenders,
         rates=rates_chart(contenders, plots, "success", say("plot.success")),
         fact_names=list(dict.fromkeys(name for one in contenders for name in one["facts"])),
-        paired=[one for one in contenders if one.get("paired")],
+        paired=(paired := [one for one in contenders if one.get("paired")]),
+        tests=sentences.tests_of(paired),
         paired_chart=_paired_chart(contenders, plots),
         groups=_groups(document, plots),
         moments=_moments(document, plots),
@@ -92,7 +93,7 @@ def _contenders(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         "facts": document.get("facts") or _means(document["runs"]),
     }
     floors = [
-        {**floor, "name": sentences.floor_name(floor), "role": floor["kind"], "facts": floor.get("facts") or {},
+        {**floor, "name": sentences.floor_name(floor), "text": sentences.floor_text(floor), "role": floor["kind"], "facts": floor.get("facts") or {},
          "sentence": sentences.paired_sentence(floor) if floor.get("paired") else None}
         for floor in document.get("floors") or []
     ]  # fmt: skip

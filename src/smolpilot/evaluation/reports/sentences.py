@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smolpilot.datasets.splits import episode_ranges
 from smolpilot.evaluation.rates.paired import PairedCounts
-from smolpilot.evaluation.rates.wording import compare_paired, planning_text, rate_text
+from smolpilot.evaluation.rates.wording import Comparison, name_of_test, paired_text, planning_text, rate_text
 from smolpilot.evaluation.rollout.results import failure_text
 
 from . import formats
@@ -49,14 +49,29 @@ def paired_sentence(floor: Mapping[str, Any]) -> Both:
     """Whether the policy and this floor are told apart: worded by the module of rates alone."""
     paired = floor["paired"]
     counts = PairedCounts(*(int(paired[key]) for key in ("both", "only_policy", "only_other", "neither")))
-    own, other = say("rollout.policy"), Both(str(floor["name"]), _side(floor_name(floor), "zh"))
-    english = paired.get("text") or _capital(compare_paired(own.en, other.en, counts).text)
-    return Both(english, compare_paired(own.zh, other.zh, counts, language="zh").text)
+    names = ("decision", "difference", "interval", "p_value", "test", "text")
+    compared = Comparison(**{name: paired[name] for name in names})
+    own, other = say("rollout.policy").zh, _side(floor_name(floor), "zh")
+    # As it was decided: where several were looked at together, by an adjusted p value.
+    return Both(_capital(compared.text), paired_text(own, other, counts, compared, "zh"))
+
+
+def tests_of(floors: Sequence[Mapping[str, Any]]) -> Both:
+    """The tests that these comparisons rest on."""
+    tests = list(dict.fromkeys(str(one["paired"]["test"]) for one in floors))
+    return listed([Both(name_of_test(one), name_of_test(one, "zh")) for one in tests])
 
 
 def floor_name(floor: Mapping[str, Any]) -> Text:
     """What a floor or ceiling is called."""
     return known("floor", str(floor["name"]))
+
+
+def floor_text(floor: Mapping[str, Any]) -> Text:
+    """What a floor does: in both languages where it is said as usual, else as the document has it."""
+    text = str(floor.get("text") or "")
+    usual = known("floor_text", str(floor["name"]))
+    return usual if isinstance(usual, Both) and usual.en == text else text
 
 
 def shows_sentence(document: Mapping[str, Any]) -> Both:
