@@ -61,7 +61,8 @@ def paired_text(first: str, second: str, counts: PairedCounts, compared: Compari
     return (
         f"{said}（相同的 {counts.episodes} 个回合：两者都成功 {counts.both} 个，仅{first}成功 {counts.only_a} 个，"
         f"仅{second}成功 {counts.only_b} 个，都不成功 {counts.neither} 个）；"
-        f"差值 {100 * compared.difference:+.3g} 个百分点，95 % 置信区间 {100 * low:+.1f} 至 {100 * high:+.1f}；{tested}。"
+        f"差值 {100 * compared.difference:+.3g} 个百分点，"
+        f"95 % 置信区间 {100 * low:+.1f} 至 {100 * high:+.1f}；{tested}。"
     )
 
 

@@ -93,10 +93,16 @@ def _contenders(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         "facts": document.get("facts") or _means(document["runs"]),
     }
     floors = [
-        {**floor, "name": sentences.floor_name(floor), "text": sentences.floor_text(floor), "role": floor["kind"], "facts": floor.get("facts") or {},
-         "sentence": sentences.paired_sentence(floor) if floor.get("paired") else None}
+        {
+            **floor,
+            "name": sentences.floor_name(floor),
+            "text": sentences.floor_text(floor),
+            "role": floor["kind"],
+            "facts": floor.get("facts") or {},
+            "sentence": sentences.paired_sentence(floor) if floor.get("paired") else None,
+        }
         for floor in document.get("floors") or []
-    ]  # fmt: skip
+    ]
     return [own, *floors]
 
 
