@@ -36,10 +36,19 @@ def test_it_leaves_recordings_policy_evaluation_rollouts_and_one_report(finished
         results = json.loads((finished / folder / "results.json").read_text())
         assert results["episodes"] == 2
         assert results["interval"] == pytest.approx(rate_interval(results["successes"], 2))
-    for words in ("right instruction", "other block named", "untrained weights", "arm held still", "<video"):
+    for words in (
+        "Right instruction",
+        "Other block named",
+        "Untrained weights",
+        "Arm held still",
+        "正确的指令",
+        "<video",
+    ):
         assert words in page
     assert not re.search(r"(src|href)=\"https?:", page)  # self-contained
-    assert '<div class="banner good">Arm held still: success in 0' in page  # who does nothing is there to fail
+    assert (
+        '<div class="banner good"><span class="en" lang="en">Arm held still: success in 0' in page
+    )  # who does nothing is there to fail
 
 
 def test_again_does_nothing_twice_and_gives_the_same_verdict(

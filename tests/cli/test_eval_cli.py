@@ -56,7 +56,7 @@ def test_eval_writes_its_three_files(
     out = tmp_path / "eval"
     assert main(["eval", str(bundle), "--dataset", str(recording), "--out", str(out), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "panels.png", "report.html"]
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "panels.png", "plots", "report.html"]
     assert json.loads((out / "metrics.json").read_text()) == printed
     assert printed["episodes"] == [2]
     assert printed["frames"] == 8
@@ -144,7 +144,8 @@ def test_rollout_is_repeatable_and_writes_a_video(
     assert results[0]["runs"] == results[1]["runs"]
     assert results[0]["episodes"] == results[0]["successes"] + sum(results[0]["failures"].values()) == 3
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == [
-        "episodes.jsonl", "episodes.robostats.jsonl", "eval_info.json", "report.html", "results.json", "video.mp4"
+        "episodes.jsonl", "episodes.robostats.jsonl", "eval_info.json", "plots", "report.html", "results.json",
+        "video.mp4", "videos",
     ]  # fmt: skip
     assert results[0]["success_rate"] == results[0]["successes"] / 3
     low, high = results[0]["interval"]

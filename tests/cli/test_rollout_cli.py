@@ -61,9 +61,11 @@ def test_a_strangers_policy_drives_in_a_strangers_world(run: Run, tmp_path: Path
         "episodes.jsonl",
         "episodes.robostats.jsonl",
         "eval_info.json",
+        "plots",
         "report.html",
         "results.json",
         "video.mp4",
+        "videos",
     ]
 
 

@@ -251,7 +251,8 @@ def test_report_and_video(tmp_path: Path) -> None:
     assert "data:video/mp4;base64," in page
     for text in ("drive to the right end", "By end", "ran out of time", "went to the other end", "place m"):
         assert text in page
-    assert "//" not in page.replace("data:video", "").split("base64,")[0]
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == [f"episode_{seed}.mp4" for seed in range(6)]
+    assert not re.search(r"""(src|href|poster)=["']https?:""", page)
 
 
 def test_a_report_without_groups_has_no_table_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,9 +260,10 @@ def test_a_report_without_groups_has_no_table_of_them(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Line, "reset", lambda self, seed: (usual(self, seed)[0], EpisodeInfo(TEXTS["left"])))
     write_rollout_report(tmp_path, rollout(Driver(lambda text: 0), Line, episodes=2, seed=0))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert not re.search("<h2>By", page)
+    assert not re.search("<h3>.*By ", page)
     assert not (tmp_path / "video.mp4").exists()
-    assert page.count("<td>12</td>") == 2
+    assert not (tmp_path / "videos").exists()
+    assert page.count("<td>12</td>") == 4  # in the list of failures and in that of all episodes
 
 
 def test_demo_report_joins_all_parts(tmp_path: Path, dataset: Any, make_policy: Any) -> None:
@@ -292,10 +294,12 @@ def test_demo_report_joins_all_parts(tmp_path: Path, dataset: Any, make_policy: 
     )
     page = out.read_text(encoding="utf-8")
     assert page.count("data:video/mp4;base64,") == 1
-    assert page.count("data:image/png;base64,") == 2  # training curve, six panels
-    for text in ("100 %", "Loss 1 at step 1", "untrained weights", "smolpilot record", "not told apart from"):
+    assert page.count("data:image/jpeg;base64,") == 1  # its poster
+    plots = {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert {"training_loss", "held_out_error", "success", "error_by_joint", "error_by_step", "latency"} == plots
+    for text in ("100 %", "Loss 1 at step 1", "Untrained weights", "smolpilot record", "not told apart from"):
         assert text in page
-    assert "Untrained weights: success in 0 % of 4 fresh episodes" in page
+    assert "Untrained weights: success in 0\xa0% of 4 episodes" in page
     assert "ran out of time in 4" in page
     with pytest.raises(UsageError, match=r"no readable results\.json"):
         write_demo_report(tmp_path / "x.html", eval_dir=folders["eval"], rollouts={"right": tmp_path})
@@ -328,7 +332,7 @@ def test_results_of_the_first_format_are_read(tmp_path: Path, dataset: Any, make
     (tmp_path / "eval").mkdir()
     write_eval_report(tmp_path / "eval", evaluation.scored, evaluation.document)
     page = write_demo_report(tmp_path / "page.html", eval_dir=tmp_path / "eval", rollouts={"before": tmp_path})
-    assert "Before: success in 50 % of 2 fresh episodes" in page.read_text(encoding="utf-8")
+    assert "Before: success in 50\xa0% of 2 episodes" in page.read_text(encoding="utf-8")
     del old["runs"][0]["named"]
     (tmp_path / "results.json").write_text(json.dumps(old))
     with pytest.raises(UsageError, match=r"no readable results\.json"):

@@ -82,6 +82,7 @@ def _report(options: DemoOptions) -> Path:
         eval_dir=out / "eval",
         rollouts={loop.name: out / loop.folder for loop in LOOPS},
         train_metrics_path=out / "run" / "metrics.jsonl",
+        chinese={loop.name: loop.chinese for loop in LOOPS},
     )
 
 

@@ -86,6 +86,7 @@ def _next_command(run: Path, options: TrainOptions) -> str:
 def _print_sequence(run: Path) -> None:
     """The tables of the report, and where it is."""
     from smolpilot.common.terminal import Terminal
+    from smolpilot.evaluation.reports.report_page import REPORT
     from smolpilot.training.stages.stages_report import JSON, MARKDOWN, tables
 
     console = Terminal()
@@ -95,7 +96,7 @@ def _print_sequence(run: Path) -> None:
         for row in rows:
             found.add_row(*row)
         console.print(found)
-    console.print(f"The sequence is in {run}; report: {run / MARKDOWN}", soft_wrap=True)
+    console.print(f"The sequence is in {run}; report: {run / REPORT}, as text: {run / MARKDOWN}", soft_wrap=True)
 
 
 def _print_recipe(out: Path) -> None:

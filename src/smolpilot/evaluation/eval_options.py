@@ -25,7 +25,7 @@ class EvalOptions:
     dataset: Path
     """LeRobot dataset folder (v2.0, v2.1 or v3.0) to score on."""
     out: Path
-    """New folder for metrics.json, panels.png and report.html."""
+    """New folder for metrics.json, panels.png, report.html and the CSV files behind its charts (plots)."""
     episodes: str = "held-out"
     """`held-out` (those that training kept back), `all`, or a list such as `0,3,7-9`."""
     every: Steps = 1
@@ -74,7 +74,8 @@ class RolloutOptions:
     """Bundle, checkpoint of LeRobot (SmolVLA, ACT ...) or export folder, hub id, or a name that `smolpilot plugins`
     lists, such as `hold-state`. The folder of a training with several seeds: the best checkpoint of each, in turn."""
     out: Path
-    """New folder for results.json, video.mp4 and report.html."""
+    """New folder for results.json, episodes.jsonl, report.html with the CSV files behind its charts (plots), video.mp4
+    and videos, one for each episode that it shows."""
     env: str | None = None
     """Environment, by a name that `smolpilot plugins` lists, or a YAML file that describes one of gymnasium
     (docs/own-environment.md). Default: that of `smolpilot record`."""

@@ -22,11 +22,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Loop:
-    """A closed loop: its folder, its name in the report and in the table, and the success that it has to reach at least
-    or may reach at most."""
+    """A closed loop: its folder, its name in the report (also on the Chinese page) and in the table, and the success
+    that it has to reach at least or may reach at most."""
 
     folder: str
     name: str
+    chinese: str
     title: str
     least: float | None = None
     most: float | None = None
@@ -42,10 +43,10 @@ class Loop:
 
 
 LOOPS = (
-    Loop("rollout", "right instruction", "trained, right instruction", least=SUCCESS),
-    Loop("swapped", "other block named", "trained, other block named", least=SUCCESS),
-    Loop("untrained", "untrained weights", "untrained weights", most=CHANCE),
-    Loop("hold-state", "arm held still", "arm held still", most=CHANCE),
+    Loop("rollout", "right instruction", "正确的指令", "trained, right instruction", least=SUCCESS),
+    Loop("swapped", "other block named", "换成另一个方块的指令", "trained, other block named", least=SUCCESS),
+    Loop("untrained", "untrained weights", "未训练的权重", "untrained weights", most=CHANCE),
+    Loop("hold-state", "arm held still", "机械臂保持不动", "arm held still", most=CHANCE),
 )
 
 

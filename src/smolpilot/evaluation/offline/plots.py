@@ -45,33 +45,6 @@ def panels(scored: Predictions, document: dict[str, Any]) -> bytes:
     return png(figure)
 
 
-@drawing()
-def joint_panel(scored: Predictions, document: dict[str, Any], joint: int, shown: Trajectory) -> bytes:
-    """One joint: an episode with its plans, and the error by horizon step against both baselines."""
-    figure = Figure(figsize=(12.0, 3.1), dpi=_DPI)
-    # Fixed margins: a computed layout takes twice as long, and there may be 64 of these.
-    left, right = figure.subplots(1, 2, width_ratios=[2.3, 1])
-    figure.subplots_adjust(left=0.07, right=0.99, bottom=0.16, top=0.89, wspace=0.14)
-    _trajectory(left, scored, shown, joint, plans=True)
-    steps = document["by_step"]
-
-    def column(key: str) -> list[Any] | None:
-        return None if steps[key] is None else [row[joint] for row in steps[key]]
-
-    own, hold, mean = column("mae"), column("hold_mae"), column("mean_action_mae")
-    _by_step(right, own or [], hold, mean, scored.units[joint], scored.execution_horizon)
-    return png(figure)
-
-
-@drawing()
-def horizon_panel(scored: Predictions, document: dict[str, Any]) -> bytes:
-    """The error by horizon step averaged over joints, against both baselines."""
-    figure = Figure(figsize=(12.0, 3.4), dpi=_DPI, layout="constrained")
-    own, hold, mean = (document["by_step"][key] for key in ("mean_mae", "hold_mean_mae", "mean_action_mean_mae"))
-    _by_step(figure.subplots(), own, hold, mean, scored.unit, scored.execution_horizon)
-    return png(figure)
-
-
 def _latency(axes: Axes, latency: dict[str, Any] | None) -> None:
     axes.set_title("Latency of a chunk, single frames")
     if latency is None:
@@ -186,29 +159,3 @@ def _frames(count: int) -> str:
 def _empty(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color="#666666")
     axes.set(xticks=[], yticks=[])
-
-
-@drawing()
-def training_curve(steps: list[dict[str, Any]], scores: list[dict[str, Any]]) -> bytes:
-    """Training loss, smoothed lightly, and the held-out score where the run measured one."""
-    figure = Figure(figsize=(12.0, 3.6), dpi=_DPI, layout="constrained")
-    key = next((name for name in ("score", "mae") if scores and isinstance(scores[0].get(name), int | float)), None)
-    left, *more = figure.subplots(1, 2 if key else 1, squeeze=False)[0]
-    where = np.array([line["step"] for line in steps], dtype=float)
-    loss = np.array([line["loss"] for line in steps], dtype=float)
-    left.plot(where, loss, color=PLAN, linewidth=0.9, label="loss")
-    window = max(1, len(loss) // 20)
-    if window > 1:
-        kernel = np.ones(window) / window
-        left.plot(where[window - 1 :], np.convolve(loss, kernel, "valid"), color=TRUTH, label=f"mean of {window} lines")
-    log_scale(left)
-    left.set(xlabel="optimizer step", ylabel="flow-matching loss")
-    left.legend(fontsize=9)
-    left.grid(alpha=0.25, which="both")
-    if key:
-        axes = more[0]
-        axes.plot([line["step"] for line in scores], [line[key] for line in scores], "o-", color=PREDICTED)
-        quantity = f"held-out action error ({scores[0].get('unit', 'robot units')})"
-        axes.set(xlabel="optimizer step", ylabel=quantity, ylim=(0, None))
-        axes.grid(alpha=0.25)
-    return png(figure)

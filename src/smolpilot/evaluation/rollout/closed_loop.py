@@ -106,6 +106,7 @@ def rollout(
         "untrained": untrained,
         "execution_horizon": horizon,
         "chunk_size": spec.chunk_size,
+        "rate": own.rate,
         "denoising_steps": spec.facts.num_steps,
         "video_episodes": min(video_episodes, episodes),
         "parallel": count,

@@ -1,4 +1,4 @@
-"""What a sequence of stages is judged by: report.json, report.md and report.png in its folder."""
+"""What a sequence of stages is judged by: report.json, report.md, report.png and report.html in its folder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from smolpilot.common.atomic import write_bytes_atomic, write_text_atomic
 from smolpilot.common.text import plain
 from smolpilot.evaluation import rate_interval
 from smolpilot.evaluation.drawing import caption, drawing, png
+from smolpilot.evaluation.reports import write_stages_page
 
 from .forgetting import Estimate, kept, matrix
 from .score import TaskScore
@@ -34,6 +35,7 @@ def write_report(
     write_text_atomic(out / JSON, json.dumps(document, indent=2) + "\n")
     write_text_atomic(out / MARKDOWN, markdown(document))
     write_bytes_atomic(out / IMAGE, image(document))
+    write_stages_page(out, document)
     return document
 
 
