@@ -44,9 +44,10 @@ def _print(summary: RecordSummary) -> None:
     for part, facts in summary.simulation.items():
         print(f"  {part}: {', '.join(f'{name} {value}' for name, value in facts.items())}")
     print(f"Next: smolpilot dataset info {summary.path}")
+    robot = summary.profile or summary.robot_type
     print(
-        f"      smolpilot train --dataset {summary.path} --robot {summary.robot_type} --preset tiny --from-scratch "
-        "--steps 3000 --out RUN"
+        f"      smolpilot train --dataset {summary.path} --robot {robot} --preset tiny --from-scratch --steps 3000 "
+        "--out RUN"
     )
 
 

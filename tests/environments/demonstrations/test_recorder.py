@@ -17,6 +17,7 @@ from smolpilot.datasets.simulation_record import SimulationRecord
 from smolpilot.environments.demonstrations.recorder import Expert, Stage, record_expert
 from smolpilot.environments.making import checked_settings
 from smolpilot.environments.simulators import pusht
+from smolpilot.robots import RobotProfile
 
 pytest.importorskip("gym_aloha")
 SETTINGS = {"width": "32", "height": "24", "shadows": "false", "msaa": "0", "max_steps": "350"}
@@ -154,6 +155,23 @@ def test_people_are_replayed_and_drawn_again(tmp_path: Path, capsys: pytest.Capt
         np.testing.assert_allclose(dataset.states[rows], people["state"][first:last, :2], atol=1e-3)
     assert main(["env", "check", "pusht", "--demonstrations", str(out)]) == 0
     assert capsys.readouterr().out.startswith("replay-exact")
+
+
+def test_joints_of_its_own_come_with_a_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """PushT's keypoints are state that the shipped profile has not; the next command names the right one."""
+    pytest.importorskip("gym_pusht")
+    out, settings = tmp_path / "people", ["--env-settings", "keypoints=true", "width=64", "height=64"]
+    assert main(["record", "--env", "pusht", *settings, "--episodes", "2", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    profile = out / "meta" / "smolpilot_profile.yaml"
+    assert f"--robot {profile} " in said
+    assert len(RobotProfile.load(profile).joints) == 18
+    run = ["--robot", str(profile), "--preset", "tiny", "--from-scratch", "--steps", "1", "--batch-size", "2"]
+    assert main(["train", "--dataset", str(out), *run, "--eval-frames", "2", "--out", str(tmp_path / "run")]) == 0
+    bundle = str(tmp_path / "run" / "checkpoints" / "best")
+    few = ["--episodes", "1", "--video-episodes", "0", "--no-floors", "--out", str(tmp_path / "score")]
+    assert main(["rollout", bundle, "--env", "pusht", *settings, *few]) == 0
+    assert (tmp_path / "score" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(

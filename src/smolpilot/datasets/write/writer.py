@@ -86,7 +86,7 @@ class DatasetWriter:
         self._rows: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], int]] = []
         self._pictures: dict[str, ImageStatistics] = {}
         self._total = 0
-        self._notes: dict[str, Mapping[str, Any]] = {}
+        self._notes: dict[str, str] = {}
         self._table: pq.ParquetWriter | None = None
         self._folder: AbstractContextManager[Path] = atomic_folder(self.path)
         self._root = self._folder.__enter__()
@@ -160,9 +160,9 @@ class DatasetWriter:
         self._total += length
         self._rows = []
 
-    def add_note(self, name: str, document: Mapping[str, Any]) -> None:
-        """Keep a JSON document as meta/NAME, beside LeRobot's files."""
-        self._notes[name] = document
+    def add_note(self, name: str, text: str) -> None:
+        """Keep a text file as meta/NAME, beside LeRobot's files."""
+        self._notes[name] = text
 
     def close(self) -> None:
         """Finish the dataset: the folder appears at `path`. Raises DatasetError when it has no episode."""
@@ -232,8 +232,8 @@ class DatasetWriter:
         merged = merge_statistics(self._statistics)
         (meta / "stats.json").write_text(statistics_to_json(merged), encoding="utf-8")
         (meta / "info.json").write_text(json.dumps(self._info(), indent=4), encoding="utf-8")
-        for name, document in self._notes.items():
-            (meta / name).write_text(json.dumps(document, indent=4), encoding="utf-8")
+        for name, text in self._notes.items():
+            (meta / name).write_text(text, encoding="utf-8")
 
     def _info(self) -> dict[str, Any]:
         fps = int(self._fps) if float(self._fps).is_integer() else self._fps

@@ -7,6 +7,7 @@ the same actions and an image at each step.
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ from smolpilot.environments.making import environment_maker
 from smolpilot.environments.simulation import SimulatedEnvironment
 from smolpilot.environments.where import Where
 from smolpilot.environments.worker_process import WorkerProcess, state_and_images
+from smolpilot.robots import RobotProfile, list_profiles
 
 from .summary import RecordSummary
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 type Floats = npt.NDArray[np.float32]
 type Progress = Callable[[str, int, int], None]
 
+PROFILE_FILE = "smolpilot_profile.yaml"
 _AT_ONCE = 50  # steps in one answer of a worker: 46 MB of images at 640x480
 _PATIENCE = 40  # demonstrations in a row that may fail before recording gives up
 
@@ -151,6 +154,7 @@ def record_expert(
     texts: Counter[str] = Counter()
     kept: list[Demonstration] = []
     tried = succeeded = 0
+    profile: str | None = None
     with ExitStack() as stack:
         stages = [stack.enter_context(closing(_Stages(name, settings, python))) for _ in range(min(jobs, episodes))]
         spec, facts = stages[0].environment.spec, dict(stages[0].environment.facts)
@@ -193,12 +197,19 @@ def record_expert(
             recorded=[one.number for one in kept] if recorded else [],
             successes=[one.success for one in kept],
         )  # fmt: skip
-        writer.add_note(record.FILE, record.document())
+        writer.add_note(record.FILE, json.dumps(record.document(), indent=4))
+        if (
+            spec.profile.name not in list_profiles()
+            or RobotProfile.load(spec.profile.name).joints != spec.profile.joints
+        ):
+            # Joints that the shipped profile of this robot has not, such as PushT's keypoints: whoever trains names it.
+            writer.add_note(PROFILE_FILE, spec.profile.to_yaml())
+            profile = str(path / "meta" / PROFILE_FILE)
     return RecordSummary(
         path=str(path), env=name, robot_type=_robot_type(spec), episodes=len(kept), frames=sum(lengths),
         rate=spec.rate, seconds=sum(lengths) / spec.rate, shortest=min(lengths), longest=max(lengths), tried=tried,
         succeeded=succeeded, discarded=tried - len(kept), instructions=dict(sorted(texts.items())),
-        simulation=simulation,
+        simulation=simulation, profile=profile,
     )  # fmt: skip
 
 

@@ -26,3 +26,4 @@ class RecordSummary:
     discarded: int
     instructions: dict[str, int]
     simulation: Mapping[str, Any] = field(default_factory=dict)
+    profile: str | None = None  # the file of the robot's profile, where it is not the shipped one of that name
