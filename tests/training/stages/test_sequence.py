@@ -115,6 +115,9 @@ def test_the_report_is_there_to_be_read(finished: Path) -> None:
     assert "| 0.4, 0.6 |" in text
     assert "| hold-state (to compare) | " in text
     assert (finished / "report.png").read_bytes().startswith(b"\x89PNG")
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "Mean forgetting" in page
+    assert "遗忘量" in page
 
 
 def test_one_scale_is_settled_before_the_first_stage_and_kept(finished: Path, tiny_dataset: Path) -> None:
@@ -189,7 +192,7 @@ def test_killed_between_training_and_judging_only_judges(finished: Path, tmp_pat
     result = out / "stages" / "2_blue" / "stage.json"
     expected = result.read_text()
     result.unlink()
-    for name in ("report.json", "report.md", "report.png"):
+    for name in ("report.json", "report.md", "report.png", "report.html"):
         (out / name).unlink()
     before = (out / "stages" / "2_blue" / "checkpoints" / "last" / "model.safetensors").stat().st_mtime_ns
     train(TrainOptions(out=out, resume=True))
