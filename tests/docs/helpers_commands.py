@@ -173,7 +173,7 @@ COMMANDS: dict[str, Run | Read] = {
         Read("needs a policy of that robot: tests/environments/test_worker.py has another interpreter"),
     "rollout POLICY --env NAME --out DIR": Read("the form of the others"),
     "record --env aloha --expert --env-settings shadows=false msaa=0 width=128 height=128 --episodes 50 --jobs 2 --out "
-    "data/cubes": Run({"width=128": "width=16", "height=128": "height=16", "50": "1"}),
+    "data/aloha": Run({"width=128": "width=16", "height=128": "height=16", "50": "1"}),
     "record --env NAME --expert": Run({"NAME": "tabletop"}, "--episodes 1 --out RECORDED", fresh=("RECORDED",)),
     "record --env pusht --expert --env-settings width=96 height=96 --out data/pusht": Run(more="--episodes 1"),
     "env list": Run(),
