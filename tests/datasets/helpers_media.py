@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from smolpilot.datasets.media.encode import own_priority
+
 KEY = "observation.images.top"
 
 
@@ -78,7 +80,7 @@ def put_image(root: Path, episode: int, frame: int, content: bytes | None, path:
 
 def film(path: Path, codec: str, fmt: str, size: tuple[int, int] = (64, 48), frames: int = 24) -> None:
     """A video in any container and codec that FFmpeg writes."""
-    with av.open(str(path), "w", format=fmt) as container:
+    with own_priority(), av.open(str(path), "w", format=fmt) as container:
         stream: Any = container.add_stream(codec, rate=10)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

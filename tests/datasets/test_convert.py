@@ -30,6 +30,7 @@ from smolpilot.datasets.convert import convert
 from smolpilot.datasets.copy import MANIFEST, CopyOptions, pool
 from smolpilot.datasets.copy import copy_plan as plan
 from smolpilot.datasets.copy.video import mux
+from smolpilot.datasets.media.encode import own_priority
 from smolpilot.datasets.media.video import probe as video_probe
 from smolpilot.datasets.read.reader import Dataset
 
@@ -186,7 +187,7 @@ def encode(
     path: Path, pictures: list[npt.NDArray[Any]], *, codec: str = "libx264", fps: int = 10, **options: str
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with own_priority(), av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=fps, options={"crf": "18", **options})
         stream.width, stream.height, stream.pix_fmt = pictures[0].shape[1], pictures[0].shape[0], "yuv420p"
         for picture in pictures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,18 @@ def test_random_access_is_exact(tmp_path: Path, options: dict[str, str], group: 
         picture = reader.frame(path, position)
         assert abs(float(picture.mean()) - (5 + 4 * position)) < 2
         assert np.array_equal(picture, straight[position])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux has this call")
+def test_encoding_does_not_make_the_process_a_real_time_one(tmp_path: Path) -> None:
+    """SVT-AV1 does where it may, as root; everything else on the machine would wait."""
+    before = os.sched_getscheduler(0)
+    encoder = VideoEncoder(tmp_path / "v.mp4", width=64, height=48, fps=15, codec="av1")
+    for picture in pictures(3):
+        encoder.add(picture)
+        assert os.sched_getscheduler(0) == before
+    encoder.close()
+    assert os.sched_getscheduler(0) == before
 
 
 @pytest.mark.parametrize(

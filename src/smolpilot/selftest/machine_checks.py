@@ -218,11 +218,13 @@ def _encode(encoder: str) -> bytes:
     import av
     import numpy as np
 
+    from smolpilot.datasets.media.encode import own_priority
+
     size, buffer = codec_samples.SIZE, io.BytesIO()
     image = np.zeros((size, size, 3), np.uint8)
     image[:, : size // 2], image[:, size // 2 :] = codec_samples.RED, codec_samples.BLUE
     os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 prints its settings otherwise
-    with av.open(buffer, "w", format="mp4") as container:
+    with own_priority(), av.open(buffer, "w", format="mp4") as container:
         options = {"x265-params": "log-level=none"} if encoder == "libx265" else {}
         stream: Any = container.add_stream(encoder, rate=30, options=options)
         stream.width = stream.height = size

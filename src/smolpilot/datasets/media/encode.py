@@ -76,7 +76,8 @@ class VideoEncoder:
     @contextlib.contextmanager
     def _discarding(self) -> Iterator[None]:
         try:
-            yield
+            with own_priority():
+                yield
         except av.FFmpegError:
             self.discard()
             raise
@@ -86,6 +87,24 @@ class VideoEncoder:
         when it is collected, and tell of that on standard error."""
         with contextlib.suppress(av.FFmpegError):
             self._container.close()
+
+
+@contextlib.contextmanager
+def own_priority() -> Iterator[None]:
+    """Leave the calling thread the priority that it has.
+
+    SVT-AV1 makes the thread that opens it a real-time one (FIFO, 99) where it may, such as root in a container, for good:
+    everything else on the machine would wait for it, the loop that drives an arm first.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # macOS and Windows have no such call
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
 
 
 def pixel_format(width: int, height: int) -> str:
