@@ -159,9 +159,11 @@ class TestARecipe:
         from smolpilot import policies as room
         from smolpilot.policies import open_policy
 
-        def opened(source: str, *rest: Any) -> Any:
+        def opened(source: str, *rest: Any, **named: Any) -> Any:
+            if source in ("no-op", "random", "hold-state"):
+                return open_policy(source, *rest, **named)
             assert Path(source).name.startswith("step_")
-            return open_policy("driver:left" if "seed_1" in source else "driver:right", *rest)
+            return open_policy("driver:left" if "seed_1" in source else "driver:right", *rest, **named)
 
         monkeypatch.setattr(room, "open_policy", opened)
 

@@ -64,7 +64,7 @@ def test_a_gate_that_passes_is_asked_once(
     gates = [json.loads((tmp_path / name / "results.json").read_text())["gate"] for name in ("one", "two")]
     assert gates[0] == gates[1]
     assert (gates[0]["verdict"], gates[0]["successes"], gates[0]["overridden"]) == ("passed", 19, False)
-    assert "Gate: passed. line&#39;s expert succeeds in 19 of 20" in (tmp_path / "one" / "report.html").read_text()
+    assert "line&#39;s expert succeeds in 19 of 20" in (tmp_path / "one" / "report.html").read_text()
 
 
 def test_a_gate_that_fails_refuses_and_leaves_nothing(
@@ -93,7 +93,7 @@ def test_ungated_overrides_it_and_is_said_everywhere(
     document = json.loads((out / "results.json").read_text())
     assert (document["gate"]["verdict"], document["gate"]["overridden"]) == ("failed", True)
     assert "The environment's gate fails, and was overridden." in document["warnings"]
-    assert "Gate: failed, overridden by --ungated." in (out / "report.html").read_text()
+    assert "It was scored all the same (--ungated)." in (out / "report.html").read_text()
 
 
 def test_a_misfit_is_said_before_demonstrations_are_played(gated: Callable[[float], list[int]], tmp_path: Path) -> None:

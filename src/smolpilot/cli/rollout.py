@@ -49,7 +49,7 @@ def run(options: RolloutOptions) -> None:
     from smolpilot.evaluation.offline.metrics_document import to_json
     from smolpilot.evaluation.offline.policy_frames import frames_of
     from smolpilot.evaluation.provenance import describe_policy
-    from smolpilot.evaluation.rollout.fit import check_fit
+    from smolpilot.evaluation.rollout.fit import check_fit, check_simulation
     from smolpilot.evaluation.rollout.journal import Journal
     from smolpilot.policies import open_policy
 
@@ -65,6 +65,7 @@ def run(options: RolloutOptions) -> None:
             opened = policy.spec.facts
             say_opened(opened)
             check_fit(policy.spec, spec)  # before the gate, which takes longer
+            check_simulation(policy.spec, spec, facts, allowed=options.mixed_rendering)
             gate = _gate(name, options, facts, progress)
             journal = Journal(options.out, _settings(options, name, describe_policy(policy.spec)))
             ended = False

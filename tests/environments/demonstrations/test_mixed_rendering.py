@@ -48,7 +48,7 @@ def test_a_rollout_with_other_images_is_refused(
     assert "learned from a recording with shadows false; this aloha has shadows true" in said
     assert "--env-settings shadows=false" in said
     assert not (tmp_path / "out").exists()
-    assert main([*words, str(tmp_path / "out"), "--mixed-rendering"]) == 0
+    assert main([*words, str(tmp_path / "out"), "--mixed-rendering", "--ungated", "--no-floors"]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     assert any("shadows false" in text for text in results["warnings"])
 

@@ -93,8 +93,8 @@ class VideoEncoder:
 def own_priority() -> Iterator[None]:
     """Leave the calling thread the priority that it has.
 
-    SVT-AV1 makes the thread that opens it a real-time one (FIFO, 99) where it may, such as root in a container, for good:
-    everything else on the machine would wait for it, the loop that drives an arm first.
+    SVT-AV1 makes the thread that opens it a real-time one for good (FIFO, 99), where it may: as root in a container.
+    Everything else on the machine would wait for it, the loop that drives an arm first.
     """
     if not hasattr(os, "sched_getscheduler"):  # macOS and Windows have no such call
         yield

@@ -41,9 +41,8 @@ def gate_sentence(gate: Mapping[str, Any]) -> Both:
     counts = {"successes": int(gate.get("successes") or 0), "episodes": int(gate.get("episodes") or 0)}
     verdict = gate["verdict"]
     found = say(f"gate.{verdict}" if verdict in GATES else "gate.not gated", **counts)
-    if gate.get("overridden"):
-        found = joined(found, say("gate.overridden"))
-    return Both(gate.get("text") or found.en, found.zh)
+    found = Both(gate.get("text") or found.en, found.zh)
+    return joined(found, say("gate.overridden")) if gate.get("overridden") else found
 
 
 def paired_sentence(floor: Mapping[str, Any]) -> Both:
