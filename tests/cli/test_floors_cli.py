@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +170,11 @@ class TestAgainst:
         task = {"task_group": "tabletop", "task_id": 0, "metrics": {"successes": [True] * 20}}
         (tmp_path / "eval_info.json").write_text(json.dumps({"per_task": [task]}))
         found = run("no-op", "--no-floors", "--against", str(tmp_path / "eval_info.json"))
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "Compared with another result" in page
+        assert found["against"]["text"] in html.unescape(page)
+        for note in found["against"]["notes"]:
+            assert note in html.unescape(page)
         assert found["against"]["decision"] == "worse"
         assert "The policy is worse than lerobot-eval with 0 of 12 against 20 of 20" in found["said"]
 

@@ -119,3 +119,18 @@ def test_what_is_kept_of_an_interrupted_rollout_outlives_a_refusal(
     assert kept.read_bytes() == before
     assert main([*words, "--ungated"]) == 1
     assert "Resuming: 1 episode of before" in capsys.readouterr().err
+
+
+def test_a_rollout_does_not_resume_in_another_simulation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers_world.Line, "facts", {"physics": {"mujoco": "3.8.1"}}, raising=False)
+    words = [*WORDS, "--seed", "3", "--parallel", "1", "--env-settings", "broken=4", "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    monkeypatch.setattr(helpers_world.Line, "facts", {"physics": {"mujoco": "3.9.0"}}, raising=False)
+    capsys.readouterr()
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "holds episodes of another rollout: its simulation is" in said
+    assert "3.8.1" in said
+    assert "3.9.0" in said

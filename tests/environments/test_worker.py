@@ -250,6 +250,18 @@ def test_a_message_comes_back_as_it_was() -> None:
         receive(stream)
 
 
+def test_a_message_may_come_in_small_pieces() -> None:
+    class Dribble(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(7, size or 0))
+
+    stream = io.BytesIO()
+    send(stream, {"op": "act"}, {"actions": np.arange(1000.0)})
+    header, arrays = receive(Dribble(stream.getvalue()))
+    assert header == {"op": "act"}
+    np.testing.assert_array_equal(arrays["actions"], np.arange(1000.0))
+
+
 def test_every_cut_is_told() -> None:
     stream = io.BytesIO()
     send(stream, {"op": "x"}, {"state": np.arange(3.0)})

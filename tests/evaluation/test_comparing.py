@@ -64,7 +64,10 @@ def test_other_seeds_are_compared_unpaired(make: Make) -> None:
     found = compare_rollouts(make("obedient", obedient), make("right", right, seed=1, episodes=19))
     assert found["paired"] is False
     assert found["pairs"][0]["test"] == "Boschloo, exact"
-    assert "20 of 20 against 10 of 19, in different episodes" in found["text"]
+    assert "20 of 20 against 10 of 19, not paired by episode" in found["text"]
+    (note,) = found["notes"]
+    assert "has 20 episodes and" in note
+    assert "19, of which 19 have the same seeds" in note
 
 
 def test_several_get_letters_and_cochrans_q(make: Make) -> None:

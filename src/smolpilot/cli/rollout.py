@@ -67,7 +67,7 @@ def run(options: RolloutOptions) -> None:
             check_fit(policy.spec, spec)  # before the gate, which takes longer
             check_simulation(policy.spec, spec, facts, allowed=options.mixed_rendering)
             gate = _gate(name, options, facts, progress)
-            journal = Journal(options.out, _settings(options, name, describe_policy(policy.spec)))
+            journal = Journal(options.out, _settings(options, name, describe_policy(policy.spec), facts))
             ended = False
             try:
                 result = rollout(
@@ -255,16 +255,23 @@ def _parallel(options: RolloutOptions, workers: bool) -> int | None:
     return _EACH * (options.jobs or 1) if options.parallel is None and workers else options.parallel
 
 
-def _settings(options: RolloutOptions, name: str, policy: Mapping[str, Any]) -> dict[str, Any]:
-    """Whatever decides about an episode: a rollout that was killed resumes only where all of it is the same."""
+def _settings(
+    options: RolloutOptions, name: str, policy: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Whatever decides about an episode: a rollout that was killed resumes only where all of it is the same.
+
+    facts: of the environment; another MuJoCo or GL, perhaps by --env-python, is another simulation.
+    """
     chosen = {
         key: getattr(options, key)
         for key in ("env_settings", "seed", "swap_instruction", "n_action_steps", "num_steps", "untrained",
                     "camera_map", "policy_stats_from", "engine")
     }  # fmt: skip
     from smolpilot.environments.described import identity
+    from smolpilot.evaluation.rollout.results import simulation_facts
 
-    return {"smolpilot": __version__, "env": identity(name), **chosen, "policy": policy}
+    own = {"smolpilot": __version__, "env": identity(name), "simulation": simulation_facts(facts)}
+    return {**own, **chosen, "policy": policy}
 
 
 def _known(journal: Journal, options: RolloutOptions) -> list[Run]:

@@ -55,7 +55,7 @@ def drawn_otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict
 
 
 def otherwise_text(differences: Mapping[str, tuple[Any, Any]]) -> tuple[str, str]:
-    """The differences in words, one side each: `shadows no, msaa 0`."""
+    """The differences in words, one side each: `shadows false, msaa 0`."""
     sides = [", ".join(f"{name} {_said(pair[side])}" for name, pair in differences.items()) for side in (0, 1)]
     return sides[0], sides[1]
 

@@ -14,7 +14,8 @@ from smolpilot.cli.main import main
 from smolpilot.common.errors import DatasetError, SimulationError, UsageError
 from smolpilot.datasets import open_dataset
 from smolpilot.datasets.simulation_record import SimulationRecord
-from smolpilot.environments.demonstrations.recorder import Expert, Stage, record_expert
+from smolpilot.environments.demonstrations import recorder
+from smolpilot.environments.demonstrations.recorder import Demonstration, Expert, Stage, record_expert
 from smolpilot.environments.making import checked_settings
 from smolpilot.environments.simulators import pusht
 from smolpilot.robots import RobotProfile
@@ -86,6 +87,19 @@ def test_failures_are_left_out_and_counted(tmp_path: Path, capsys: pytest.Captur
     every = SimulationRecord.of(tmp_path / "all")
     assert every is not None
     assert (every.seeds, every.successes) == ([2, 3], [False, True])
+
+
+def test_a_simulation_that_always_breaks_is_given_up_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(self: recorder.Stage, number: int, expert: Expert) -> Demonstration:
+        raise SimulationError("The environment aloha broke: the arm came off.")
+
+    monkeypatch.setattr(recorder, "_PATIENCE", 2)
+    monkeypatch.setattr(recorder.Stage, "demonstrate", breaks)
+    with pytest.raises(DatasetError, match=r"failed in 2 episodes in a row\. The environment aloha broke: the arm"):
+        record_expert("aloha", checked_settings("aloha", SETTINGS), tmp_path / "data", 2)
+    assert not (tmp_path / "data").exists()
 
 
 def test_an_expert_that_never_succeeds_is_given_up(tmp_path: Path) -> None:

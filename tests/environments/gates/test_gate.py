@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
-from smolpilot.common.errors import SimulationError, SmolpilotError
+from smolpilot.common.errors import SimulationError, SmolpilotError, UsageError
 from smolpilot.environments import shipped
 from smolpilot.environments.gates.gate import check_gate, compared, spread
+from smolpilot.environments.gates.gate_workers import Ask, GateWorkers
 from tests.evaluation import helpers_world
 
 # gym-pusht places the block first and then turns it, which moves it. The recorder did the same.
@@ -155,6 +157,31 @@ def test_an_expert_of_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(helpers_world.Line, "expert_succeeds", lambda seed: 1 / 0, raising=False)
     with pytest.raises(SmolpilotError, match="'line' fails in expert_succeeds: ZeroDivisionError"):
         check_gate("line", {})
+
+
+def test_an_expert_that_plays_whole_episodes_is_a_gate_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(shipped.SHIPPED, "line", "tests.evaluation.test_floors:ExpertLine")
+    assert check_gate("line", {}).verdict == "passed"
+    gate = check_gate("line", {"broken": "3"}, episodes=3)
+    assert (gate.verdict, gate.episodes) == ("passed", 3)
+    with pytest.raises(SmolpilotError, match="'line' fails in demonstrate: ZeroDivisionError"):
+        check_gate("line", {"broken": "3"})
+
+
+@pytest.mark.usefixtures("pusht")
+def test_what_fails_ends_the_other_processes_at_once() -> None:
+    asked: list[int] = []
+
+    def play(ask: Ask, number: int) -> int:
+        asked.append(number)
+        if number == 0:
+            raise UsageError("Nobody can play this.")
+        time.sleep(0.2)
+        return number
+
+    with GateWorkers("pusht", {}, 2, None) as workers, pytest.raises(UsageError, match="Nobody can play"):
+        workers.each(range(40), play)
+    assert len(asked) < 10
 
 
 @pytest.mark.parametrize("settings", [{}, {"target": "green", "colors": "red,green,blue"}])

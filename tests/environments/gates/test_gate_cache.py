@@ -120,6 +120,12 @@ def test_what_is_not_gated_or_broke_is_not_kept(cache: Path) -> None:
     assert not cache.exists()
 
 
+def test_a_check_that_broke_leaves_nothing_of_before() -> None:
+    keep_gate(Gate("passed", "it was like this once", 20, 20), "tabletop", {})
+    keep_gate(Gate("failed", "the process was killed", 10, 20, errors=10), "tabletop", {})
+    assert played({})[1] == 20
+
+
 def test_env_check_measures_anew_and_keeps_what_it_found(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wrong = Gate("failed", "it was like this once", 0, 20)
     keep_gate(wrong, "tabletop", {})

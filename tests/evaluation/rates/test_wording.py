@@ -70,7 +70,7 @@ def test_all_pairs_of_several() -> None:
     other = {seed + 100: True for seed in range(20)}
     unpaired = compare_all(["a", "b", "c"], [good, bad, other])
     assert [one.decision for one in unpaired.values()] == ["better", "not told apart", "worse"]
-    assert all("in different episodes" in one.text and "Boschloo" in one.text for one in unpaired.values())
+    assert all("not paired by episode" in one.text and "Boschloo" in one.text for one in unpaired.values())
     assert list(found) == list(itertools.combinations(range(3), 2))
 
 

@@ -175,8 +175,9 @@ def record_expert(
             tried, succeeded = tried + 1, succeeded + (shown is not None and shown.success)
             if shown is None or not frames:
                 if tried - last > _PATIENCE:
+                    broke = next((stage.error for stage in stages if stage.error), "")
                     raise DatasetError(
-                        f"The expert of {name} failed in {_PATIENCE} episodes in a row.",
+                        f"The expert of {name} failed in {_PATIENCE} episodes in a row. {broke}".rstrip(),
                         fix=f"record with less --noise, or see `smolpilot env check {name}`",
                     )
                 continue
@@ -219,6 +220,7 @@ class _Stages:
     def __init__(self, name: str, settings: Mapping[str, Any], python: Path | None) -> None:
         self._made_of = name, settings, python
         self._stage = Stage(*self._made_of)
+        self.error = ""  # what the simulation said when it last failed
 
     @property
     def environment(self) -> SimulatedEnvironment:
@@ -229,7 +231,8 @@ class _Stages:
         try:
             shown = self._stage.demonstrate(seed, expert)
             return shown, self._stage.frames(shown) if shown.success or keep_failures else []
-        except SimulationError:
+        except SimulationError as error:
+            self.error = error.found
             self._stage.close()
             self._stage = Stage(*self._made_of)
             return None, []

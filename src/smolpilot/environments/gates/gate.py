@@ -5,7 +5,8 @@ A simulator's version changes more than its speed: with MuJoCo 3.8 as shipped, A
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from smolpilot.common.errors import SimulationError
 from smolpilot.common.text import LIMIT, plain, pluralize
 from smolpilot.contracts.plugins import blamed
 from smolpilot.environments.installing import SIMULATORS, simulator
-from smolpilot.environments.making import checked_settings, named_factory
+from smolpilot.environments.making import checked_settings, environment_maker, make_environment, named_factory
 
 from .gate_workers import GateWorkers, Progress
 
@@ -65,15 +66,29 @@ def check_gate(
             return _by_expert_there(name, checked, range(seed, seed + episodes), jobs, python, progress)
         if recorded:
             return _by_recording(name, checked, spread(recorded, episodes), jobs, python, progress)
-    elif (expert := getattr(named_factory(name), "expert_succeeds", None)) is not None:
-        outcomes: dict[int, bool] = {}
-        for one in range(seed, seed + episodes):
-            with blamed(f"The environment '{plain(name, LIMIT)}' fails in expert_succeeds"):
-                outcomes[one] = bool(expert(one, **checked))
-            if progress is not None:
-                progress("gate", len(outcomes), episodes)
-        return judged(f"{plain(name, LIMIT)}'s expert succeeds", outcomes)
+    with ExitStack() as stack:
+        where, expert = _expert_here(name, checked, stack)
+        if expert is not None:
+            outcomes: dict[int, bool] = {}
+            for one in range(seed, seed + episodes):
+                with blamed(f"The environment '{plain(name, LIMIT)}' fails in {where}"):
+                    outcomes[one] = bool(expert(one))
+                if progress is not None:
+                    progress("gate", len(outcomes), episodes)
+            return judged(f"{plain(name, LIMIT)}'s expert succeeds", outcomes)
     return Gate("not gated", f"{plain(name, LIMIT)} is not gated: it has no expert, and no demonstrations are at hand.")
+
+
+def _expert_here(name: str, settings: Mapping[str, Any], stack: ExitStack) -> tuple[str, Callable[[int], bool] | None]:
+    """The name of what plays an episode of the expert in this process, and a function that does it: `expert_succeeds`
+    of the factory, else `demonstrate` of the environment, which the stack closes; None where there is neither."""
+    if (own := getattr(named_factory(name), "expert_succeeds", None)) is not None:
+        return "expert_succeeds", lambda seed: own(seed, **settings)
+    if name not in SIMULATORS and environment_maker(name, settings).hosted:
+        environment: Any = stack.enter_context(closing(make_environment(name, settings)))
+        if getattr(environment, "has_expert", False):
+            return "demonstrate", lambda seed: environment.demonstrate(seed).outcome.success
+    return "", None
 
 
 def spread(count: int, wanted: int) -> list[int]:

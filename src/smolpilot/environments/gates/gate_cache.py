@@ -50,8 +50,11 @@ def kept_gate(
 
 
 def keep_gate(gate: Gate, name: str, settings: Mapping[str, Any], python: Path | None = None) -> None:
-    """Keep a verdict of `check_gate` in place of the one that was kept before."""
-    _write(gate_key(name, settings, gate.simulation, python), gate)
+    """Keep a verdict of `check_gate` in place of the one that was kept before, which goes in any case."""
+    key = gate_key(name, settings, gate.simulation, python)
+    with contextlib.suppress(OSError):
+        _path(key).unlink(missing_ok=True)
+    _write(key, gate)
 
 
 def gate_key(

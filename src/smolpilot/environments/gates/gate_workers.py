@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from smolpilot.common.errors import SimulationError
@@ -40,11 +41,14 @@ class GateWorkers:
         """`play(ask, number)` for each number, in order; the error in place of an episode whose simulation failed, and
         of those that were left to a process that died or hung."""
         found: dict[int, T | SimulationError] = {}
+        stop = Event()  # Ctrl-C, or an error that is no episode's: nobody waits for what is left
 
         def lane(place: int) -> None:
             worker = self._workers[place]
             mine = numbers[place :: len(self._workers)]
             for number in mine:
+                if stop.is_set():
+                    return
                 try:
                     found[number] = play(lambda op, *rest, **more: worker.ask(op, *rest, slot=0, **more), number)
                 except SimulationError as error:
@@ -57,5 +61,9 @@ class GateWorkers:
                     progress("gate", len(found), len(numbers))
 
         with ThreadPoolExecutor(len(self._workers)) as threads:
-            list(threads.map(lane, range(len(self._workers))))
+            try:
+                list(threads.map(lane, range(len(self._workers))))
+            except BaseException:
+                stop.set()
+                raise
         return {number: found[number] for number in numbers}

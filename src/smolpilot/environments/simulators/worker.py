@@ -76,13 +76,15 @@ def receive(stream: Readable) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _exactly(stream: Readable, size: int) -> bytes:
-    content = b""
-    while len(content) < size:
-        block = stream.read(size - len(content))
+    blocks: list[bytes] = []  # joined at the end: a pipe gives 64 kB at a time, of messages of many MB
+    left = size
+    while left > 0:
+        block = stream.read(left)
         if not block:
             raise Disconnected("the stream has ended")
-        content += block
-    return content
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks)
 
 
 class Server:

@@ -125,7 +125,7 @@ def compare_paired(first: str, second: str, counts: PairedCounts) -> Comparison:
 
 
 def compare_unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> Comparison:
-    """The verdict on two policies that met different episodes; a, b: (successes, episodes)."""
+    """The verdict on two policies whose episodes are not, or not all, the same; a, b: (successes, episodes)."""
     return _decided(_unpaired(first, second, a, b))
 
 
@@ -207,7 +207,7 @@ def _paired(first: str, second: str, counts: PairedCounts) -> _Tested:
 def _unpaired(first: str, second: str, a: tuple[int, int], b: tuple[int, int]) -> _Tested:
     p_value, test = unpaired_test(a, b)
     difference = (a[0] / a[1] if a[1] else 0.0) - (b[0] / b[1] if b[1] else 0.0)
-    counts = f"with {a[0]} of {a[1]} against {b[0]} of {b[1]}, in different episodes"
+    counts = f"with {a[0]} of {a[1]} against {b[0]} of {b[1]}, not paired by episode"
     return _Tested((first, second), difference, difference_interval(a, b), p_value, f"{test}, exact", counts)
 
 

@@ -51,7 +51,7 @@ def rollout_page(document: dict[str, Any], folder: Path, episodes: Mapping[int, 
     contenders, video = _contenders(document), videos.show(folder / VIDEO)
     return render(
         "rollout.html.j2",
-        result={"gate": None, **document},
+        result={"gate": None, "against": None, **document},
         name=policy_name(document),
         verdict=sentences.rollout_verdict(document),
         tone=_tone(document),

@@ -168,6 +168,12 @@ def notes_on(first: Side, second: Side) -> list[str]:
     if first.kind == second.kind and bool(first.world.get("simulation")) != bool(second.world.get("simulation")):
         silent = second if first.world.get("simulation") else first
         said.append(f"{_of(silent)} does not say how it was simulated.")
+    shared = len(first.successes.keys() & second.successes.keys())
+    if first.seeded and second.seeded and shared and first.successes.keys() != second.successes.keys():
+        said.append(
+            f"{_of(first)} has {first.counts[1]} episodes and {_of(second)} {second.counts[1]}, of which {shared} have "
+            "the same seeds; with all the same the test would be paired."
+        )
     return said + _package_notes(first, second)
 
 
