@@ -16,7 +16,7 @@ from smolpilot.common.errors import CheckpointError, SmolpilotError, UsageError
 from smolpilot.common.keys import STATE
 from smolpilot.contracts import HISTORY, EpisodeInfo
 from smolpilot.evaluation import rollout, write_demo_report, write_rollout_report
-from smolpilot.evaluation.rollout.results import read_results
+from smolpilot.evaluation.rollout.results import Run, read_results, summarize_runs
 from smolpilot.robots import Joint, RobotProfile
 
 from .helpers_world import CART, LIMIT, TEXTS, Driver, Line, obedient
@@ -65,6 +65,20 @@ def test_what_is_known_of_the_world_is_passed_on() -> None:
     assert document["gate"] == gate
     assert document["warnings"] == ["The environment's gate fails, and was overridden."]
     assert rollout(Driver(obedient), Line, episodes=2).document["gate"] is None
+
+
+def test_time_to_success_is_not_told_where_episodes_go_on_after_it() -> None:
+    header = {
+        "labels": {},
+        "untrained": False,
+        "swap_instruction": False,
+        "env": "line",
+        "goal": "there",
+        "max_steps": 9,
+    }
+    went_on = [Run(seed, "go", success=True, steps=9) for seed in range(3)]
+    assert summarize_runs(went_on, header)["mean_steps_to_success"] is None
+    assert summarize_runs([*went_on, Run(3, "go", success=True, steps=3)], header)["mean_steps_to_success"] == 7.5
 
 
 def test_another_wording_is_said_and_the_goal_stays() -> None:

@@ -104,6 +104,7 @@ def rollout(
         "seed": seed,
         "swap_instruction": swap_instruction,
         "untrained": untrained,
+        "max_steps": own.max_steps,
         "execution_horizon": horizon,
         "chunk_size": spec.chunk_size,
         "rate": own.rate,

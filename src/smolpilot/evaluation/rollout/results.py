@@ -54,6 +54,8 @@ def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, 
     header: `env`, `goal`, `labels`, `untrained`, `swap_instruction` and the other settings of the run.
     """
     steps, at_end = [run.steps for run in runs if run.success], sum(run.success_at_end for run in runs)
+    if steps and min(steps) >= header.get("max_steps", np.inf):
+        steps = []  # episodes that go on after success: their length says nothing
     labels = list(header["labels"])
     total = _count(runs, labels)
     low, high = total["interval"]
