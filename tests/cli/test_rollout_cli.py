@@ -158,10 +158,11 @@ class TestARecipe:
         """The world's own policy opens each checkpoint: that of seed 1 goes the wrong way."""
         from smolpilot import policies as room
         from smolpilot.policies import open_policy
+        from smolpilot.policies.floor_policies import FLOORS
 
-        def opened(source: str, *rest: Any, **named: Any) -> Any:
-            if source in ("no-op", "random", "hold-state"):
-                return open_policy(source, *rest, **named)
+        def opened(source: str, *rest: Any, **more: Any) -> Any:
+            if source in FLOORS:
+                return open_policy(source, *rest, **more)
             assert Path(source).name.startswith("step_")
             return open_policy("driver:left" if "seed_1" in source else "driver:right", *rest, **named)
 
@@ -195,6 +196,21 @@ class TestARecipe:
         assert first.stat().st_mtime_ns == written
         assert main(words) == 2  # whole results are never written over
         assert "exists already" in capsys.readouterr().err
+
+    def test_seeds_of_different_simulations_are_no_recipe(
+        self, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = ["rollout", str(recipe), *self.words, "--out", str(tmp_path / "out")]
+        assert main(words) == 0
+        for seed, version in ((0, "3.8.1"), (1, "3.9.0"), (2, "3.9.0")):
+            path = tmp_path / "out" / f"seed_{seed}" / "results.json"
+            document = json.loads(path.read_text())
+            path.write_text(json.dumps(document | {"simulation": {"physics": {"mujoco": version}}}))
+        (tmp_path / "out" / "results.json").unlink()
+        capsys.readouterr()
+        assert main(words) == 2
+        assert "different worlds: physics.mujoco is '3.8.1' in" in capsys.readouterr().err
+        assert not (tmp_path / "out" / "results.json").exists()
 
     def test_what_cannot_be(self, recipe: Path, refused: Callable[..., str], tmp_path: Path) -> None:
         assert "tell a recipe's seeds apart" in refused("rollout", str(recipe), "--env", "line", "--untrained")

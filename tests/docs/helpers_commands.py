@@ -174,6 +174,25 @@ COMMANDS: dict[str, Run | Read] = {
     "rollout POLICY --env NAME --out DIR": Read("the form of the others"),
     "record --env aloha --expert --env-settings shadows=false msaa=0 width=128 height=128 --episodes 50 --jobs 2 --out "
     "data/aloha": Run({"width=128": "width=16", "height=128": "height=16", "50": "1"}),
+    "record --env aloha --expert --env-settings width=128 height=128 shadows=false msaa=0 max_steps=350 --episodes 160 "
+    "--jobs 2 --out data/cubes": Run({"width=128": "width=16", "height=128": "height=16", "160": "2"}),
+    "record --env aloha --expert --env-settings width=128 height=128 shadows=false msaa=0 max_steps=80 --keep-failures "
+    "--episodes 500 --seed 1000 --jobs 2 --out data/reach":
+        Run({"width=128": "width=16", "height=128": "height=16", "500": "2"}),
+    "train --mixture data/reach=0.6 data/cubes=0.4 --robot aloha --preset tiny --from-scratch --chunk-size 50 "
+    "--n-action-steps 25 --batch-size 64 --steps 4000 --ema 0.998 --held-out 0.05 --out runs/cubes":
+        Run({"4000": "1", "64": "2"}, "--device cpu --eval-frames 2"),
+    "rollout runs/cubes/checkpoints/best --env aloha --env-settings width=128 height=128 shadows=false msaa=0 "
+    "max_steps=350 --episodes 100 --jobs 2 --out reports/cubes":
+        Run({"width=128": "width=16", "height=128": "height=16", "100": "1"}, "--video-episodes 0 --device cpu"),
+    "env check pusht": Run(more="--episodes 1"),
+    "record --env pusht --expert --env-settings keypoints=true width=64 height=64 --out data/people":
+        Run(more="--episodes 2"),
+    "train --dataset data/people --robot data/people/meta/smolpilot_profile.yaml --preset tiny --from-scratch "
+    "--chunk-size 16 --n-action-steps 8 --batch-size 64 --steps 4000 --ema 0.998 --held-out 0.05 --out runs/people":
+        Run({"4000": "1", "64": "2"}, "--device cpu --eval-frames 2"),
+    "rollout runs/people/checkpoints/best --env pusht --env-settings keypoints=true width=64 height=64 --episodes 50 "
+    "--jobs 2 --out reports/people": Run({"50": "1"}, "--video-episodes 0 --device cpu"),
     "record --env NAME --expert": Run({"NAME": "tabletop"}, "--episodes 1 --out RECORDED", fresh=("RECORDED",)),
     "record --env pusht --expert --env-settings width=96 height=96 --out data/pusht": Run(more="--episodes 1"),
     "env list": Run(),

@@ -102,6 +102,20 @@ def test_a_simulation_that_always_breaks_is_given_up_with_its_reason(
     assert not (tmp_path / "data").exists()
 
 
+def test_people_from_a_seed_on_are_all_that_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("gym_pusht", reason="gym-pusht is not installed")
+    words = ["record", "--env", "pusht", "--env-settings", "width=16", "height=16", "--json", "--out"]
+    assert main([*words, str(tmp_path / "last"), "--seed", "205"]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 1
+    assert main([*words, str(tmp_path / "none"), "--seed", "206"]) == 2
+    assert "pusht has 206 recorded episodes; asked for are 206 from 206 on" in capsys.readouterr().err
+
+
+def test_whose_expert_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["record", "--env", "tabletob", "--out", str(tmp_path / "data")]) == 2
+    assert "Did you mean 'tabletop'?" in capsys.readouterr().err
+
+
 def test_an_expert_that_never_succeeds_is_given_up(tmp_path: Path) -> None:
     settings = checked_settings("aloha", {**SETTINGS, "max_steps": "20"})
     with pytest.raises(DatasetError, match="failed in 40 episodes in a row"):

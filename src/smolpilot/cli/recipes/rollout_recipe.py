@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,7 @@ def rollout_recipe(options: RolloutOptions, recipe: TrainOptions, rollout: Calla
                 with _unbegun(options.out):
                     rollout(dataclasses.replace(options, policy=str(checkpoint), out=folder, json=False))
             results[seed] = read_results(folder)
+    _require_one_world([options.out / f"seed_{seed}" for seed in checkpoints])
     document = to_plain(recipe_document(results, {seed: f"seed_{seed}" for seed in results}))
     write_text_atomic(options.out / RESULTS, json_text(document) + "\n")
     if options.json:
@@ -104,6 +105,15 @@ def _claim(options: RolloutOptions, checkpoints: dict[int, Path]) -> None:
             f"{options.out} holds rollouts of other options; these differ: {', '.join(differing)}.",
             fix="give the same options again, or another --out",
         )
+
+
+def _require_one_world(folders: Sequence[Path]) -> None:
+    """UsageError where seeds were rolled out in different simulations: packages may have changed since a kill."""
+    from smolpilot.evaluation.rollout.comparing import read_side, require_same_world
+
+    first, *others = [read_side(folder) for folder in folders]
+    for other in others:
+        require_same_world(first, other)
 
 
 @contextmanager

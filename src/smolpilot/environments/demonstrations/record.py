@@ -38,7 +38,7 @@ def record_demonstrations(options: RecordOptions, progress: Progress | None = No
         options.env,
         checked_settings(options.env, options.env_settings),
         options.out,
-        (recorded_episodes(options.env) or _EPISODES) if options.episodes is None else options.episodes,
+        _all_of(options) if options.episodes is None else options.episodes,
         options.seed,
         expert=Expert(noise, vary),
         keep_failures=options.keep_failures,
@@ -47,6 +47,12 @@ def record_demonstrations(options: RecordOptions, progress: Progress | None = No
         codec=options.codec,
         progress=progress,
     )
+
+
+def _all_of(options: RecordOptions) -> int:
+    """How many episodes to record by default: of people's all from the seed on."""
+    recorded = recorded_episodes(options.env)
+    return (recorded - options.seed if options.seed < recorded else recorded) or _EPISODES
 
 
 def _record_tabletop(options: RecordOptions, noise: float, progress: Progress | None) -> RecordSummary:

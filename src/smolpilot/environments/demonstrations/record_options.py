@@ -24,7 +24,7 @@ class RecordOptions:
     """Let the environment's own expert demonstrate: said for clarity, since nobody else does."""
     episodes: Amount | None = None
     """Demonstrations to record. Default: 300 of the tabletop, where each scene is shown twice, once for each of its
-    blocks, so that only the instruction tells what to do; PushT's 206; 50 elsewhere."""
+    blocks, so that only the instruction tells what to do; PushT's 206 (from --seed on); 50 elsewhere."""
     seed: Seed = 0
     """Seed of scenes and noise: the same seed gives the same demonstrations. Of PushT: the first recorded episode."""
     noise: Annotated[float, Limit(0.5, least=0)] | None = None

@@ -264,7 +264,7 @@ def require_expert(name: str) -> None:
     if name not in able:
         raise UsageError(
             f"The environment '{plain(name, 80)}' has no expert that could demonstrate.",
-            expected=f"one of {', '.join(['tabletop', *able])}", fix=did_you_mean(name, able),
+            expected=f"one of {', '.join(['tabletop', *able])}", fix=did_you_mean(name, ["tabletop", *able]),
         )  # fmt: skip
 
 
