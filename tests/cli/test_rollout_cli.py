@@ -164,7 +164,7 @@ class TestARecipe:
             if source in FLOORS:
                 return open_policy(source, *rest, **more)
             assert Path(source).name.startswith("step_")
-            return open_policy("driver:left" if "seed_1" in source else "driver:right", *rest, **named)
+            return open_policy("driver:left" if "seed_1" in source else "driver:right", *rest, **more)
 
         monkeypatch.setattr(room, "open_policy", opened)
 
