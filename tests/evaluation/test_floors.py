@@ -17,7 +17,7 @@ from smolpilot.environments import environment_factory
 from smolpilot.evaluation import embodiment_in, rollout
 from smolpilot.evaluation.rollout.environment_pool import LocalPool
 from smolpilot.evaluation.rollout.floor_cache import FloorCache
-from smolpilot.evaluation.rollout.floors import Floor, floor_rows, play_floors, verdict
+from smolpilot.evaluation.rollout.floors import Floor, floor_rows, play_floors, recording_row, verdict
 from smolpilot.evaluation.rollout.results import CRASHED, Run
 from smolpilot.policies import open_policy
 from smolpilot.policies.floor_policies import FLOORS
@@ -322,3 +322,18 @@ def test_a_swapped_expert_needs_an_alternative() -> None:
     assert missing == ["The ceiling expert is missing: The scene of seed 5 has no other instruction."]
     with pytest.raises(UsageError, match="no other instruction for the scene of seed 5"):
         rollout(Driver(obedient), Single, episodes=2, seed=5, swap_instruction=True)
+
+
+def test_people_stand_beside_the_floors_and_are_compared_with_nobody() -> None:
+    facts = {"people_succeed": 1.0, "best_coverage": 0.9, "max_coverage": 0.85}
+    (row,) = recording_row({"verdict": "replay-exact", "episodes": 20, "successes": 20, "facts": facts})
+    assert (row["name"], row["kind"], row["successes"], row["episodes"], row["paired"]) == (
+        "replay",
+        "reference",
+        1,
+        20,
+        None,
+    )
+    assert row["facts"] == {"max_coverage": 0.9}
+    assert recording_row({"verdict": "passed", "episodes": 20, "successes": 20, "facts": {}}) == []
+    assert recording_row(None) == []

@@ -155,7 +155,7 @@ def _add_floors(
     from smolpilot.environments.making import identity
     from smolpilot.evaluation import embodiment_in
     from smolpilot.evaluation.rollout.floor_cache import FloorCache
-    from smolpilot.evaluation.rollout.floors import floor_rows, play_floors
+    from smolpilot.evaluation.rollout.floors import floor_rows, play_floors, recording_row
     from smolpilot.policies import open_policy
     from smolpilot.policies.floor_policies import FLOORS, code_of_floors
 
@@ -181,7 +181,7 @@ def _add_floors(
         cache=cache,
         progress=progress,
     )
-    result.document["floors"] = floor_rows(result.runs, played)
+    result.document["floors"] = [*floor_rows(result.runs, played), *recording_row(result.document["gate"])]
     result.document["warnings"] += missing
 
 

@@ -36,7 +36,7 @@ TEXTS = {
 }
 GATES = {"passed": "gate passed", "replay-exact": "gate replay-exact", "failed": "gate failed"}
 
-type Kind = Literal["floor", "ceiling"]
+type Kind = Literal["floor", "ceiling"]  # and `reference`, of people: see `recording_row`
 type Progress = Callable[[str, int, int], None]
 
 
@@ -114,6 +114,31 @@ def floor_rows(runs: Sequence[Run], floors: Sequence[Floor]) -> list[dict[str, A
             "paired": paired_document(counts[one.name], compared[one.name]) if one.name in counts else None,
         }
         for one in floors
+    ]
+
+
+def recording_row(gate: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The row of people's own episodes as the gate replayed them, beside the floors; none where it replayed none.
+
+    Their scenes are others than the policy's, and they end where people stopped: to look at, compared with nobody.
+    """
+    facts = (gate or {}).get("facts") or {}
+    if gate is None or "people_succeed" not in facts:
+        return []
+    successes, episodes = int(facts["people_succeed"]), int(gate["episodes"])
+    return [
+        {
+            "name": "replay",
+            "kind": "reference",
+            "text": "people's recorded episodes, replayed by the gate: other scenes, and each ends where they stopped",
+            "episodes": episodes,
+            "successes": successes,
+            "success_rate": successes / episodes,
+            "interval": list(rate_interval(successes, episodes)),
+            "successes_at_end": None,
+            "facts": {"max_coverage": float(facts["best_coverage"])},
+            "paired": None,
+        }
     ]
 
 
