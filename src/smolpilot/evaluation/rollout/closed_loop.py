@@ -119,8 +119,7 @@ def rollout(
     asked = [run.instruction for run in runs if run.instruction]
     overridden = ["The environment's gate fails, and was overridden."] if gate and gate.get("overridden") else []
     told = [*spec.facts.warnings, *instruction_warnings(spec, asked), *mixed, *crashes, *overridden]
-    document["warnings"] = told
-    document |= {"bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
+    document |= {"warnings": told, "bundle": describe_policy(spec), "machine": machine_facts(spec.facts.device)}
     return RolloutResult(runs, document, own)
 
 
