@@ -131,8 +131,8 @@ def _against(options: RolloutOptions, spec: EnvironmentSpec, facts: Mapping[str,
     """What the rollout will be compared with, looked at before anything is played."""
     if options.against is None:
         return None
+    from smolpilot.datasets.simulation_record import simulation_facts
     from smolpilot.evaluation.rollout.comparing import Side, read_side, require_same_world
-    from smolpilot.evaluation.rollout.results import simulation_facts
 
     other = read_side(options.against)
     world = {
@@ -267,8 +267,8 @@ def _settings(
         for key in ("env_settings", "seed", "swap_instruction", "n_action_steps", "num_steps", "untrained",
                     "camera_map", "policy_stats_from", "engine")
     }  # fmt: skip
+    from smolpilot.datasets.simulation_record import simulation_facts
     from smolpilot.environments.described import identity
-    from smolpilot.evaluation.rollout.results import simulation_facts
 
     own = {"smolpilot": __version__, "env": identity(name), "simulation": simulation_facts(facts)}
     return {**own, **chosen, "policy": policy}

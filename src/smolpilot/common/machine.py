@@ -29,6 +29,11 @@ _FILES = (
 )
 
 
+def user_cache(part: str) -> Path:
+    """Where smolpilot keeps a kind of things that can be made again, unless it is told otherwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolpilot" / part
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -23,10 +23,11 @@ class SimulationRecord:
     FILE: ClassVar[str] = "smolpilot_simulation.json"
 
     env: str
-    settings: Mapping[str, Any]
-    simulation: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    simulation: Mapping[str, Any] = field(default_factory=dict)
     noise: float = 0.0
     vary: float = 0.0
+    executed: bool = False  # the stored actions are those that moved the robot, with the noise
     seeds: list[int] = field(default_factory=list)
     recorded: list[int] = field(default_factory=list)
     successes: list[bool] = field(default_factory=list)
@@ -37,12 +38,24 @@ class SimulationRecord:
 
     @classmethod
     def of(cls, dataset: Path) -> SimulationRecord | None:
-        """The record of a dataset's folder; None where it has none that can be read."""
+        """The record of a dataset's folder; None where it has none that can be read, and says how it was drawn."""
         try:
-            found = read_json_object(dataset / "meta" / cls.FILE)
-            return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
-        except (OSError, ValueError, TypeError):
+            found = read_json_object(cls.path(dataset))
+        except (OSError, ValueError):
             return None
+        if not {"env", "settings", "simulation"} <= found.keys():
+            return None
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
+
+    @classmethod
+    def path(cls, dataset: Path) -> Path:
+        """The file in a dataset's folder."""
+        return dataset / "meta" / cls.FILE
+
+
+def simulation_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record keeps of a simulation's facts: how it is drawn and computed, and with which packages."""
+    return {name: facts[name] for name in ("render", "physics", "packages") if name in facts}
 
 
 def drawn_otherwise(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -23,7 +23,7 @@ from smolpilot.common.errors import DatasetError, SimulationError, UsageError, d
 from smolpilot.common.keys import ACTION, TASK
 from smolpilot.common.text import plain
 from smolpilot.contracts import EnvironmentSpec, make_observation
-from smolpilot.datasets.simulation_record import SimulationRecord
+from smolpilot.datasets.simulation_record import SimulationRecord, simulation_facts
 from smolpilot.environments.installing import SIMULATORS, simulator
 from smolpilot.environments.making import environment_maker
 from smolpilot.environments.simulation import SimulatedEnvironment
@@ -158,7 +158,7 @@ def record_expert(
     with ExitStack() as stack:
         stages = [stack.enter_context(closing(_Stages(name, settings, python))) for _ in range(min(jobs, episodes))]
         spec, facts = stages[0].environment.spec, dict(stages[0].environment.facts)
-        simulation: dict[str, Any] = {key: facts[key] for key in ("render", "physics", "packages") if key in facts}
+        simulation = simulation_facts(facts)
         writer = stack.enter_context(
             DatasetWriter(
                 path,

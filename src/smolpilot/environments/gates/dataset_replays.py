@@ -28,21 +28,9 @@ from .gate import EPISODES, Gate, compared, judged, spread
 from .gate_workers import Ask, GateWorkers, Progress
 
 RECORD = SimulationRecord.FILE
+_RECORD = pydantic.TypeAdapter(SimulationRecord)
 
 type Actions = npt.NDArray[np.float32]
-
-
-class _Record(pydantic.BaseModel):
-    """What the file says of the simulation; it may say more."""
-
-    env: str
-    settings: dict[str, Any] = {}
-    simulation: dict[str, Any] = {}
-    noise: float = 0.0
-    executed: bool = False  # the stored actions are those that moved the robot, with the noise
-    seeds: list[int] = []  # of each episode
-    recorded: list[int] = []  # or its number among the simulation's recorded episodes
-    successes: list[bool] = []  # how each ended; all succeeded where nothing is said
 
 
 @dataclass(frozen=True)
@@ -88,16 +76,16 @@ def check_demonstrations(
     return replace(gate, text=gate.text + _changed(record.simulation, gate.simulation))
 
 
-def _record_of(dataset: Path) -> _Record:
+def _record_of(dataset: Path) -> SimulationRecord:
     open_dataset(dataset).close()  # first whatever is wrong with the dataset itself
-    path = dataset / "meta" / RECORD
+    path = SimulationRecord.path(dataset)
     if not path.is_file():
         raise UsageError(
             f"{dataset} does not say how its episodes begin, so they cannot be replayed: it has no meta/{RECORD}.",
             expected="a dataset that smolpilot recorded in this simulation: a first frame does not hold all of a scene",
         )
     try:
-        return _Record.model_validate(read_json_object(path))
+        return _RECORD.validate_python(read_json_object(path))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -106,7 +94,7 @@ def _record_of(dataset: Path) -> _Record:
         raise UsageError(f"{path} cannot be read: {error}.") from error
 
 
-def _episodes(dataset: Path, record: _Record, wanted: int) -> list[_Episode]:
+def _episodes(dataset: Path, record: SimulationRecord, wanted: int) -> list[_Episode]:
     with closing(open_dataset(dataset)) as opened:
         index = opened.episode_index
         numbers = list(dict.fromkeys(index.tolist()))
@@ -128,7 +116,7 @@ def _episodes(dataset: Path, record: _Record, wanted: int) -> list[_Episode]:
 
 
 def _there(
-    name: str, dataset: Path, record: _Record, chosen: Sequence[_Episode], workers: GateWorkers,
+    name: str, dataset: Path, record: SimulationRecord, chosen: Sequence[_Episode], workers: GateWorkers,
     progress: Progress | None,
 ) -> Gate:  # fmt: skip
     """In worker processes, as simulations run."""

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import UsageError
 from smolpilot.common.hashing import content_name, differences, file_digest, sealed
 from smolpilot.common.json_input import read_json_object, to_plain
+from smolpilot.common.machine import user_cache
+from smolpilot.datasets.simulation_record import simulation_facts
 from smolpilot.environments.installing import SIMULATORS, simulator
 from smolpilot.environments.making import checked_settings, named_factory
 from smolpilot.version import __version__
@@ -29,7 +30,7 @@ VERSION = 1  # of what a gate asks: another number makes every verdict anew
 
 def default_folder() -> Path:
     """Where verdicts are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolpilot" / "gates"
+    return user_cache("gates")
 
 
 def kept_gate(
@@ -71,7 +72,7 @@ def gate_key(
         "env": name,
         "settings": checked,
         "episodes": EPISODES,
-        "simulation": {part: facts[part] for part in ("physics", "render", "packages") if part in facts},
+        "simulation": simulation_facts(facts),
         "code": _code(name),
         "python": str(python or sys.executable),
         "machine": [platform.system(), platform.machine()],

@@ -53,16 +53,6 @@ def for_recording(robot_type: str | None, instructions: Sequence[str]) -> Mappin
     return {"target": match[1]} if match is not None and match[1] in COLORS else None
 
 
-def expert_succeeds(seed: int, colors: tuple[str, ...] | None = None, target: str | None = None) -> bool:
-    """Whether the scripted expert touches the first block of the scene that the seed draws from these colors."""
-    from .recording import demonstrate
-    from .scripted_expert import ScriptedExpert
-
-    chosen = colors or tuple(dict.fromkeys([*DEFAULT_COLORS, *([target] if target is not None else [])]))
-    return demonstrate(TabletopEnv(colors=chosen), ScriptedExpert(), np.random.SeedSequence(seed), 0.0)[1]
-
-
-make_tabletop.expert_succeeds = expert_succeeds  # type: ignore[attr-defined] # what environments.gates asks
 # What stages of training ask: see environments.of_datasets.
 make_tabletop.for_recording = for_recording  # type: ignore[attr-defined]
 make_tabletop.old_settings = OLD_SETTINGS  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,16 @@ def rate_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -
         return Interval(0.0, 1.0)
     found = binomtest(successes, trials).proportion_ci(confidence, method="exact")
     return Interval(float(found.low), float(found.high))
+
+
+def rate_row(successes: int, episodes: int) -> dict[str, Any]:
+    """A rate as documents have it: counts, share, exact interval."""
+    return {
+        "episodes": episodes,
+        "successes": successes,
+        "success_rate": successes / episodes if episodes else 0.0,
+        "interval": list(rate_interval(successes, episodes)),
+    }
 
 
 def difference_interval(first: tuple[int, int], second: tuple[int, int], confidence: float = CONFIDENCE) -> Interval:

@@ -51,8 +51,3 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return NONE
     return f"{value / 1000:.3g} s" if value >= 1000 else f"{value:.3g} ms"
-
-
-def p_value(value: float) -> str:
-    """A p value as papers write it."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

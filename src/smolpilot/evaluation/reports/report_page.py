@@ -16,6 +16,7 @@ import jinja2
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.text import page_environment, plain
 from smolpilot.datasets.splits import episode_ranges
+from smolpilot.evaluation.rates.wording import p_value
 
 from . import formats
 from .texts import Both, Text, counted, english, known, listed, say
@@ -117,6 +118,6 @@ def _environment() -> jinja2.Environment:
     environment.globals.update(say=say, counted=counted, known=known, english=english, facts=facts)
     environment.filters.update(
         num=formats.number, percent=formats.percent, percents=formats.percents, between=formats.between,
-        points=formats.points, ms=formats.milliseconds, p=formats.p_value, against=_against,
+        points=formats.points, ms=formats.milliseconds, p=p_value, against=_against,
     )  # fmt: skip
     return environment

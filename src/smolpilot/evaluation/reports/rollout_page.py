@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from smolpilot.common.json_input import to_plain
+from smolpilot.datasets.simulation_record import simulation_facts
 from smolpilot.evaluation.offline.metrics_document import to_json
-from smolpilot.evaluation.rates.intervals import rate_interval
-from smolpilot.evaluation.rollout.results import EPISODES, RESULTS, VIDEO, failure_text, run_document
+from smolpilot.evaluation.rates.intervals import rate_row
+from smolpilot.evaluation.rollout.results import EPISODES, RESULTS, VIDEO, failure_text, mean_facts, run_document
 from smolpilot.evaluation.rollout.tiled_video import write_video
 
 from . import sentences
@@ -91,7 +90,7 @@ def _contenders(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         "name": say("contender.policy"),
         "role": "policy",
         "text": "",
-        "facts": document.get("facts") or _means(document["runs"]),
+        "facts": document.get("facts") or mean_facts([run["facts"] for run in document["runs"]]),
     }
     floors = [
         {
@@ -105,14 +104,6 @@ def _contenders(document: Mapping[str, Any]) -> list[dict[str, Any]]:
         for floor in document.get("floors") or []
     ]
     return [own, *floors]
-
-
-def _means(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    names = dict.fromkeys(name for run in runs for name in run["facts"])
-    return {
-        name: float(np.mean([run["facts"][name] for run in runs if run["facts"].get(name) is not None] or [np.nan]))
-        for name in names
-    }
 
 
 def rates_chart(rows: Sequence[Mapping[str, Any]], plots: Plots, name: str, caption: Text) -> Figure:
@@ -149,7 +140,9 @@ def _groups(document: Mapping[str, Any], plots: Plots) -> list[dict[str, Any]]:
     for run in document["runs"]:
         by_text.setdefault(run["instruction"], []).append(run["success"])
     if len(by_text) > 1:
-        found["instruction"] = [_counted(text, by_text[text]) for text in sorted(by_text)]
+        found["instruction"] = [
+            {"name": text, **rate_row(sum(by_text[text]), len(by_text[text]))} for text in sorted(by_text)
+        ]
     for row in document["by_group"]:
         found.setdefault(str(row["group"]), []).append({**row, "name": str(row["value"])})
     groups = []
@@ -161,14 +154,6 @@ def _groups(document: Mapping[str, Any], plots: Plots) -> list[dict[str, Any]]:
     return groups
 
 
-def _counted(name: str, outcomes: Sequence[bool]) -> dict[str, Any]:
-    successes, episodes = sum(outcomes), len(outcomes)
-    return {
-        "name": name, "episodes": episodes, "successes": successes, "success_rate": successes / episodes,
-        "interval": list(rate_interval(successes, episodes)),
-    }  # fmt: skip
-
-
 def _moments(document: Mapping[str, Any], plots: Plots) -> dict[str, Any] | None:
     """Success at any step beside success at the last one; None for documents that did not count it."""
     at_end = document.get("success_at_end")
@@ -176,10 +161,9 @@ def _moments(document: Mapping[str, Any], plots: Plots) -> dict[str, Any] | None
         return None
     counts = (("any_step", document["successes"]), ("last_step", at_end))
     rows = [
-        {"name": say(f"moment.{name}"), "role": "policy", "episodes": document["episodes"], "successes": count,
-         "success_rate": count / document["episodes"], "interval": rate_interval(count, document["episodes"])}
+        {"name": say(f"moment.{name}"), "role": "policy", **rate_row(count, document["episodes"])}
         for name, count in counts
-    ]  # fmt: skip
+    ]
     return {"rows": rows, "lost": document["successes"] - at_end,
             "chart": rates_chart(rows, plots, "any_and_last_step", say("plot.moments"))}  # fmt: skip
 
@@ -223,7 +207,7 @@ def _environment(document: Mapping[str, Any]) -> dict[str, Any]:
         "denoising_steps": document.get("denoising_steps"),
         "parallel": document.get("parallel"),
         "instructions": texts[:20],
-        **{key: simulation[key] for key in ("render", "physics", "packages") if key in simulation},
+        **simulation_facts(simulation),
     }
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from smolpilot.datasets.splits import episode_ranges
 from smolpilot.evaluation.rates.paired import PairedCounts
-from smolpilot.evaluation.rates.wording import Comparison, name_of_test, paired_text, planning_text, rate_text
+from smolpilot.evaluation.rates.wording import name_of_test, paired_text, planning_text, rate_text
+from smolpilot.evaluation.rollout.floors import comparison_of
 from smolpilot.evaluation.rollout.results import failure_text
 
 from . import formats
@@ -49,8 +50,7 @@ def paired_sentence(floor: Mapping[str, Any]) -> Both:
     """Whether the policy and this floor are told apart: worded by the module of rates alone."""
     paired = floor["paired"]
     counts = PairedCounts(*(int(paired[key]) for key in ("both", "only_policy", "only_other", "neither")))
-    names = ("decision", "difference", "interval", "p_value", "test", "text")
-    compared = Comparison(**{name: paired[name] for name in names})
+    compared = comparison_of(paired)
     own, other = say("rollout.policy").zh, _side(floor_name(floor), "zh")
     # As it was decided: where several were looked at together, by an adjusted p value.
     return Both(_capital(compared.text), paired_text(own, other, counts, compared, "zh"))

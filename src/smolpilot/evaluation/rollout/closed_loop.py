@@ -18,13 +18,14 @@ from smolpilot.common.keys import TASK
 from smolpilot.common.machine import machine_facts
 from smolpilot.common.text import pluralize
 from smolpilot.contracts import History, UntrainedInstructionWarning, check_horizon
+from smolpilot.datasets.simulation_record import simulation_facts
 from smolpilot.evaluation.checked_policy import checked_chunks, seed_of
 from smolpilot.evaluation.provenance import describe_policy, instruction_warnings
 
 from .checked_environment import CheckedEnvironment
 from .environment_pool import LocalPool, Pool
 from .fit import check_fit, check_simulation
-from .results import CRASHED, Run, simulation_facts, summarize_runs
+from .results import CRASHED, Run, summarize_runs
 
 if TYPE_CHECKING:
     from smolpilot.contracts import Environment, EnvironmentSpec, Observation, Outcome, Policy

@@ -9,7 +9,7 @@ from typing import Any
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.text import pluralize, shown
-from smolpilot.evaluation.rates.intervals import rate_interval
+from smolpilot.evaluation.rates.intervals import rate_row
 from smolpilot.evaluation.rates.paired import PairedCounts
 from smolpilot.evaluation.rates.rate_tests import cochran_q, letters
 from smolpilot.evaluation.rates.wording import compare_all, compare_paired, compare_unpaired, several_text
@@ -45,16 +45,7 @@ class Side:
 
     def row(self) -> dict[str, Any]:
         """Its counts, as documents have them."""
-        successes, episodes = self.counts
-        return {
-            "name": self.name,
-            "source": str(self.source),
-            "kind": self.kind,
-            "episodes": episodes,
-            "successes": successes,
-            "success_rate": successes / episodes if episodes else 0.0,
-            "interval": list(rate_interval(successes, episodes)),
-        }
+        return {"name": self.name, "source": str(self.source), "kind": self.kind, **rate_row(*self.counts)}
 
 
 def read_side(path: Path) -> Side:

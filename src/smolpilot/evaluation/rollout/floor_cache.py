@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import PROCESS_GONE, SmolpilotError
 from smolpilot.common.hashing import content_name
 from smolpilot.common.json_input import read_json_object, to_plain
+from smolpilot.common.machine import user_cache
 
 from .results import CRASHED, Run, run_document
 
@@ -21,7 +21,7 @@ FORMAT = "smolpilot-floors/1"
 
 def default_folder() -> Path:
     """Where they are kept unless told otherwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolpilot" / "floors"
+    return user_cache("floors")
 
 
 class FloorCache:

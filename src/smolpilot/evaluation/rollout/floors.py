@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from smolpilot.common.errors import SimulationError, SmolpilotError, UsageError
-from smolpilot.evaluation.rates.intervals import rate_interval
+from smolpilot.evaluation.rates.intervals import rate_row
 from smolpilot.evaluation.rates.paired import PairedCounts
 from smolpilot.evaluation.rates.wording import Comparison, compare_paired, compare_with_each, verdict_text
 
@@ -105,12 +105,9 @@ def floor_rows(runs: Sequence[Run], floors: Sequence[Floor]) -> list[dict[str, A
             "name": one.name,
             "kind": one.kind,
             "text": one.text,
-            "episodes": len(one.runs),
-            "successes": (successes := sum(run.success for run in one.runs)),
-            "success_rate": successes / len(one.runs) if one.runs else 0.0,
-            "interval": list(rate_interval(successes, len(one.runs))),
+            **rate_row(sum(run.success for run in one.runs), len(one.runs)),
             "successes_at_end": sum(run.success_at_end for run in one.runs),
-            "facts": mean_facts(one.runs),
+            "facts": mean_facts([run.facts for run in one.runs]),
             "paired": paired_document(counts[one.name], compared[one.name]) if one.name in counts else None,
         }
         for one in floors
@@ -125,16 +122,12 @@ def recording_row(gate: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     facts = (gate or {}).get("facts") or {}
     if gate is None or "people_succeed" not in facts:
         return []
-    successes, episodes = int(facts["people_succeed"]), int(gate["episodes"])
     return [
         {
             "name": "replay",
             "kind": "reference",
             "text": "people's recorded episodes, replayed by the gate: other scenes, and each ends where they stopped",
-            "episodes": episodes,
-            "successes": successes,
-            "success_rate": successes / episodes,
-            "interval": list(rate_interval(successes, episodes)),
+            **rate_row(int(facts["people_succeed"]), int(gate["episodes"])),
             "successes_at_end": None,
             "facts": {"max_coverage": float(facts["best_coverage"])},
             "paired": None,
@@ -175,7 +168,7 @@ def verdict(document: Mapping[str, Any]) -> dict[str, Any]:
     floors = [row for row in document.get("floors", ()) if row["kind"] == "floor" and row["paired"] is not None]
     best = max(floors, key=lambda row: (row["successes"], row["paired"]["p_value"]), default=None)
     about = {} if best is None else best["paired"]
-    against = None if best is None else (best["name"], (best["successes"], best["episodes"]), _comparison(about))
+    against = None if best is None else (best["name"], (best["successes"], best["episodes"]), comparison_of(about))
     who = "The untrained policy" if document["untrained"] else "The policy"
     swapped = " with the instruction swapped" if document["swap_instruction"] else ""
     return {
@@ -195,7 +188,8 @@ def _gate(gate: Mapping[str, Any] | None) -> str:
     return f"{GATES.get(word, word)}{', scored all the same' if gate.get('overridden') else ''}"
 
 
-def _comparison(paired: Mapping[str, Any]) -> Comparison:
+def comparison_of(paired: Mapping[str, Any]) -> Comparison:
+    """What a test decided, of a document that has it."""
     names = ("decision", "difference", "interval", "p_value", "test", "text")
     return Comparison(**{name: paired[name] for name in names})
 

@@ -13,7 +13,7 @@ import numpy as np
 from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import read_json_object
 from smolpilot.contracts import Image, Outcome
-from smolpilot.evaluation.rates.intervals import rate_interval
+from smolpilot.evaluation.rates.intervals import rate_row
 from smolpilot.evaluation.rates.wording import planning_text
 
 CRASHED = "crashed"  # the label of an episode whose simulation failed
@@ -70,7 +70,7 @@ def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, 
         f"{100 * low:.1f} to {100 * high:.1f} %.",
         "what_it_shows": planning_text(total["successes"], len(runs)),
         "success_at_end": at_end,
-        "facts": mean_facts(runs),
+        "facts": mean_facts([run.facts for run in runs]),
         "mean_steps_to_success": float(np.mean(steps)) if steps else None,
         "by_group": [
             {"group": group, "value": value, **_count([run for run in runs if run.groups.get(group) == value], labels)}
@@ -81,15 +81,12 @@ def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def simulation_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What the record keeps of a simulation: how it is drawn and computed, and with which packages."""
-    return {name: facts[name] for name in ("render", "physics", "packages") if name in facts}
-
-
-def mean_facts(runs: Sequence[Run]) -> dict[str, float]:
-    """The environment's numbers, each averaged over the episodes that have it."""
-    names = dict.fromkeys(name for run in runs for name in run.facts)
-    return {name: float(np.mean([run.facts[name] for run in runs if name in run.facts])) for name in names}
+def mean_facts(facts: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """The environment's numbers, each averaged over the episodes that have it; nan where none has it."""
+    names = dict.fromkeys(name for own in facts for name in own)
+    return {
+        name: float(np.mean([own[name] for own in facts if own.get(name) is not None] or [np.nan])) for name in names
+    }
 
 
 def run_document(run: Run) -> dict[str, Any]:
@@ -133,13 +130,9 @@ def _groups_of(runs: Iterable[Run]) -> dict[str, list[str]]:
 
 
 def _count(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
-    successes = sum(run.success for run in runs)
     failed = Counter(run.label for run in runs if not run.success)
     return {
-        "episodes": len(runs),
-        "successes": successes,
-        "success_rate": successes / len(runs) if runs else 0.0,
-        "interval": list(rate_interval(successes, len(runs))),
+        **rate_row(sum(run.success for run in runs), len(runs)),
         "failures": {label: failed[label] for label in dict.fromkeys([*labels, *sorted(failed)])},
     }
 

@@ -11,7 +11,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from torch import Tensor
 from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.hashing import DIGESTS, content_name, differences, sealed
 from smolpilot.common.json_input import read_json_file
-from smolpilot.common.machine import machine_facts
+from smolpilot.common.machine import machine_facts, user_cache
 from smolpilot.common.text import pluralize
 from smolpilot.version import __version__
 
@@ -125,7 +124,7 @@ class ParityStore:
 
 def default_folder() -> Path:
     """Where verdicts and compiled engines are kept unless told otherwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolpilot" / "engines"
+    return user_cache("engines")
 
 
 def engine_key(policy: str, settings: Mapping[str, Any], device: torch.device) -> str:

@@ -9,7 +9,6 @@ does not depend on what was cached before. Nothing of it is an approximation (do
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from smolpilot.common.errors import TrainingError
 from smolpilot.common.hashing import content_name, known_digest, tensors_digest
+from smolpilot.common.machine import user_cache
 from smolpilot.common.progress import working
 from smolpilot.common.text import format_bytes, pluralize
 from smolpilot.datasets import Dataset
@@ -46,7 +46,7 @@ _BLOCK = 32
 
 def default_folder() -> Path:
     """Where caches are kept unless told otherwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "smolpilot" / "frames"
+    return user_cache("frames")
 
 
 def free_gb(folder: Path) -> float:
