@@ -161,3 +161,32 @@ def real_data() -> Path:
     if not path.is_dir():
         pytest.skip("no real recordings here (SMOLPILOT_REAL_DATA)")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
+    chromium = os.environ.get("SMOLPILOT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium here (apt install chromium, or SMOLPILOT_CHROMIUM)")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def watched() -> Iterator[Callable[[Any], None]]:
+    """Watches a page of the browser: in the end none has complained or asked for anything from elsewhere."""
+    complaints: list[str] = []
+    requests: list[str] = []
+
+    def watch(page: Any) -> None:
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+
+    yield watch
+    assert complaints == []
+    assert all(url.startswith(("file://", "data:")) for url in requests)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from smolpilot.common.errors import UsageError
@@ -12,8 +11,7 @@ from smolpilot.environments.worker_process import interpreter
 from .record_options import RecordOptions
 from .recorder import Expert, record_expert, recorded_episodes, require_expert
 from .summary import RecordSummary
-
-type Progress = Callable[[str, int, int], None]
+from .takes import Progress
 
 TABLETOP = "tabletop"
 _EPISODES, _TABLETOP_EPISODES = 50, 300

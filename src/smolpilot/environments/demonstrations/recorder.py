@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.errors import DatasetError, SimulationError, UsageError, did_you_mean
-from smolpilot.common.keys import ACTION, TASK
+from smolpilot.common.keys import ACTION
 from smolpilot.common.text import plain
 from smolpilot.contracts import EnvironmentSpec, make_observation
 from smolpilot.datasets.simulation_record import SimulationRecord, simulation_facts
@@ -32,12 +32,12 @@ from smolpilot.environments.worker_process import WorkerProcess, state_and_image
 from smolpilot.robots import RobotProfile, list_profiles
 
 from .summary import RecordSummary
+from .takes import Progress, Take, write_takes
 
 if TYPE_CHECKING:
     from smolpilot.datasets.media.encode import Codec
 
 type Floats = npt.NDArray[np.float32]
-type Progress = Callable[[str, int, int], None]
 
 PROFILE_FILE = "smolpilot_profile.yaml"
 _AT_ONCE = 50  # steps in one answer of a worker: 46 MB of images at 640x480
@@ -70,7 +70,7 @@ class Stage:
     """One environment in a worker of its own, in which an expert plays, or people's recorded episodes are replayed."""
 
     def __init__(self, name: str, settings: Mapping[str, Any], python: Path | None) -> None:
-        self._name, self._recorded = name, bool(recorded_episodes(name))
+        self._recorded = bool(recorded_episodes(name))
         self._worker = WorkerProcess.of(name, python)
         try:
             made = environment_maker(name, settings)(Where(self._worker, 0))
@@ -150,10 +150,6 @@ def record_expert(
     recorded, expert = recorded_episodes(name), expert or Expert()
     _require_recorded(name, recorded, range(seed, seed + episodes), expert)
     keep_failures = keep_failures or bool(recorded)
-    lengths: list[int] = []
-    texts: Counter[str] = Counter()
-    kept: list[Demonstration] = []
-    tried = succeeded = 0
     profile: str | None = None
     with ExitStack() as stack:
         stages = [stack.enter_context(closing(_Stages(name, settings, python))) for _ in range(min(jobs, episodes))]
@@ -170,33 +166,21 @@ def record_expert(
                 codec=codec,
             )
         )
-        last = 0
-        for shown, frames in _episodes(stages, seed, expert, keep_failures):
-            tried, succeeded = tried + 1, succeeded + (shown is not None and shown.success)
-            if shown is None or not frames:
-                if tried - last > _PATIENCE:
-                    broke = next((stage.error for stage in stages if stage.error), "")
-                    raise DatasetError(
-                        f"The expert of {name} failed in {_PATIENCE} episodes in a row. {broke}".rstrip(),
-                        fix=f"record with less --noise, or see `smolpilot env check {name}`",
-                    )
-                continue
-            last = tried
-            for frame in frames:
-                writer.add_frame(frame)
-            writer.end_episode()
-            kept.append(shown)
-            lengths.append(len(frames))
-            texts[frames[0][TASK]] += 1
-            if progress is not None:
-                progress("recording", len(kept), episodes)
-            if len(kept) == episodes:
-                break
+
+        def give_up() -> DatasetError:
+            broke = next((stage.error for stage in stages if stage.error), "")
+            return DatasetError(
+                f"The expert of {name} failed in {_PATIENCE} episodes in a row. {broke}".rstrip(),
+                fix=f"record with less --noise, or see `smolpilot env check {name}`",
+            )
+
+        # Closed before the stages: their threads have ended then.
+        takes = stack.enter_context(closing(_episodes(stages, seed, expert, keep_failures)))
+        tally = write_takes(writer, takes, episodes, patience=_PATIENCE, give_up=give_up, progress=progress)
         record = SimulationRecord(
             env=name, settings=dict(settings), simulation=simulation, noise=expert.noise, vary=expert.vary,
-            seeds=[] if recorded else [one.number for one in kept],
-            recorded=[one.number for one in kept] if recorded else [],
-            successes=[one.success for one in kept],
+            seeds=[] if recorded else tally.numbers, recorded=tally.numbers if recorded else [],
+            successes=tally.successes,
         )  # fmt: skip
         writer.add_note(record.FILE, json.dumps(record.document(), indent=4))
         if (
@@ -206,12 +190,7 @@ def record_expert(
             # Joints that the shipped profile of this robot has not, such as PushT's keypoints: whoever trains names it.
             writer.add_note(PROFILE_FILE, spec.profile.to_yaml())
             profile = str(path / "meta" / PROFILE_FILE)
-    return RecordSummary(
-        path=str(path), env=name, robot_type=_robot_type(spec), episodes=len(kept), frames=sum(lengths),
-        rate=spec.rate, seconds=sum(lengths) / spec.rate, shortest=min(lengths), longest=max(lengths), tried=tried,
-        succeeded=succeeded, discarded=tried - len(kept), instructions=dict(sorted(texts.items())),
-        simulation=simulation, profile=profile,
-    )  # fmt: skip
+    return tally.summary(path, name, _robot_type(spec), spec.rate, simulation=simulation, profile=profile)
 
 
 class _Stages:
@@ -226,27 +205,26 @@ class _Stages:
     def environment(self) -> SimulatedEnvironment:
         return self._stage.environment
 
-    def play(self, seed: int, expert: Expert, keep_failures: bool) -> tuple[Demonstration | None, list[dict[str, Any]]]:
-        """The demonstration of a seed with its frames; none where it is not to be kept, or the simulation fails."""
+    def play(self, number: int, expert: Expert, keep_failures: bool) -> Take:
+        """The demonstration of a seed; without frames where it is not to be kept, or the simulation fails."""
         try:
-            shown = self._stage.demonstrate(seed, expert)
-            return shown, self._stage.frames(shown) if shown.success or keep_failures else []
+            shown = self._stage.demonstrate(number, expert)
+            frames = self._stage.frames(shown) if shown.success or keep_failures else []
+            return Take(frames, shown.success, number)
         except SimulationError as error:
             self.error = error.found
             self._stage.close()
             self._stage = Stage(*self._made_of)
-            return None, []
+            return Take([], False, number)
 
     def close(self) -> None:
         self._stage.close()
 
 
-def _episodes(
-    stages: list[_Stages], seed: int, expert: Expert, keep_failures: bool
-) -> Iterator[tuple[Demonstration | None, list[dict[str, Any]]]]:
+def _episodes(stages: list[_Stages], seed: int, expert: Expert, keep_failures: bool) -> Generator[Take]:
     """The demonstrations in the order of their seeds; each stage plays the next one that is free."""
     with ThreadPoolExecutor(len(stages)) as threads:
-        running: deque[Future[tuple[Demonstration | None, list[dict[str, Any]]]]] = deque()
+        running: deque[Future[Take]] = deque()
         try:
             for number in itertools.count():
                 if len(running) == len(stages):

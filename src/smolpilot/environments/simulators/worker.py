@@ -94,7 +94,6 @@ class Server:
         """make: (name, settings) -> a simulation."""
         self._make = make
         self._simulations: dict[int, Any] = {}
-        self._experts: dict[int, Any] = {}
 
     def answer(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         """Do what a request asks for."""
@@ -123,8 +122,6 @@ class Server:
         simulation = self._simulations[header["slot"]]
         more = {"instruction": header["instruction"]} if header.get("instruction") is not None else {}
         info = simulation.reset(header["seed"], **more)
-        expert = header.get("expert")
-        self._experts[header["slot"]] = simulation.expert(**expert) if expert is not None else None
         return {"info": info}, self._seen(simulation, header)
 
     def _do_replay(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -155,10 +152,6 @@ class Server:
                 break
         return {"outcome": outcome}, {name: np.stack([one[name] for one in seen]) for name in seen[0]}
 
-    def _do_expert(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The expert's next action."""
-        return {}, {"action": np.asarray(self._experts[header["slot"]].action(), np.float64)}
-
     def _do_demonstrate(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         """A whole episode of the expert, without any image."""
         simulation = self._simulations[header["slot"]]
@@ -188,7 +181,6 @@ class Server:
         return {}, {"frame": self._simulations[header["slot"]].render()}
 
     def _do_close(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
-        self._experts.pop(header["slot"], None)
         self._simulations.pop(header["slot"]).close()
         return {}, {}
 

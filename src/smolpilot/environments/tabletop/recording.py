@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.errors import DatasetError, UsageError, did_you_mean
-from smolpilot.common.keys import ACTION, TASK
+from smolpilot.common.keys import ACTION
 from smolpilot.environments.demonstrations.summary import RecordSummary
+from smolpilot.environments.demonstrations.takes import Progress, Take, write_takes
 
 from . import arm
 from .colors import DEFAULT_COLORS
@@ -23,8 +23,6 @@ from .scripted_expert import ScriptedExpert
 ROBOT_TYPE = "tabletop"
 _NOISE_MEMORY = 0.8  # share of a push that is left one frame later
 _PATIENCE = 20  # demonstrations in a row that may fail before recording gives up
-
-Progress = Callable[[str, int, int], None]
 
 
 def record(
@@ -53,10 +51,15 @@ def record(
     env, expert = TabletopEnv(colors=colors), ScriptedExpert()
     if target is not None and target not in colors:
         raise UsageError(f"The target '{target}' is not among the colors.", fix=did_you_mean(target, colors))
-    wanted = _demonstrations(env, seed, target)
-    lengths: list[int] = []
-    texts: Counter[str] = Counter()
-    tries = succeeded = 0
+
+    def takes() -> Iterator[Take]:
+        for scene, block in _demonstrations(env, seed, target):
+            frames, success = demonstrate(env, expert, np.random.SeedSequence([seed, scene]), noise, block=block)
+            yield Take(frames if success or keep_failures else [], success)
+
+    def give_up() -> DatasetError:
+        return DatasetError(f"{_PATIENCE} demonstrations in a row missed their block.", fix="record with less noise")
+
     with DatasetWriter(
         path,
         fps=RATE,
@@ -66,40 +69,8 @@ def record(
         robot_type=ROBOT_TYPE,
         codec=codec,
     ) as writer:
-        last = 0
-        while len(lengths) < episodes:
-            scene, block = next(wanted)
-            frames, success = demonstrate(env, expert, np.random.SeedSequence([seed, scene]), noise, block=block)
-            tries, succeeded = tries + 1, succeeded + success
-            if not (success or keep_failures):
-                if tries - last > _PATIENCE:
-                    raise DatasetError(
-                        f"{_PATIENCE} demonstrations in a row missed their block.", fix="record with less noise"
-                    )
-                continue
-            last = tries
-            for frame in frames:
-                writer.add_frame(frame)
-            writer.end_episode()
-            lengths.append(len(frames))
-            texts[frames[0][TASK]] += 1
-            if progress is not None:
-                progress("recording", len(lengths), episodes)
-    return RecordSummary(
-        path=str(path),
-        env="tabletop",
-        robot_type=ROBOT_TYPE,
-        episodes=len(lengths),
-        frames=sum(lengths),
-        rate=RATE,
-        seconds=sum(lengths) / RATE,
-        shortest=min(lengths),
-        longest=max(lengths),
-        tried=tries,
-        succeeded=succeeded,
-        discarded=tries - len(lengths),
-        instructions=dict(sorted(texts.items())),
-    )
+        tally = write_takes(writer, takes(), episodes, patience=_PATIENCE, give_up=give_up, progress=progress)
+    return tally.summary(path, "tabletop", ROBOT_TYPE, RATE)
 
 
 def _demonstrations(env: TabletopEnv, seed: int, target: str | None) -> Iterator[tuple[int, int]]:
