@@ -73,6 +73,10 @@ class DeviceError(SmolpilotError):
     """A robot, camera or teleoperator does not answer, was used before it was connected, or breaks its contract."""
 
 
+class DeviceGoneError(DeviceError):
+    """The way to a device is gone, as when its cable was pulled out: asking again is of no use."""
+
+
 class SimulationError(SmolpilotError):
     """A simulation broke, hung or died: its episode has failed, and others can go on."""
 

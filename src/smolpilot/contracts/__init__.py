@@ -2,6 +2,7 @@
 
 from .action_queue import ActionQueue, History, check_horizon
 from .camera import Camera, CameraSpec, CapturedImage
+from .driver import Driver, DriverLimits, JointReadings, Joints
 from .environment import (
     Demonstration,
     Environment,
@@ -56,6 +57,8 @@ __all__ = [
     "CapturedImage",
     "ChunkStep",
     "Demonstration",
+    "Driver",
+    "DriverLimits",
     "Embodiment",
     "Environment",
     "EnvironmentFactory",
@@ -65,6 +68,8 @@ __all__ = [
     "Flag",
     "History",
     "Image",
+    "JointReadings",
+    "Joints",
     "Leftover",
     "Observation",
     "Outcome",

@@ -1,0 +1,1 @@
+"""What runs beside a robot: setups, drivers, cameras, the governor. Loads no torch."""

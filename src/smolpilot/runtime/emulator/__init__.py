@@ -1,0 +1,1 @@
+"""A servo bus behind a pty that answers as an arm's does."""

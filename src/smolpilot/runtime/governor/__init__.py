@@ -1,0 +1,1 @@
+"""The one gate between what is asked for and the motors."""

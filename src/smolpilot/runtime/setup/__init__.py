@@ -1,0 +1,1 @@
+"""Robot setups: a profile and how to reach this arm."""
