@@ -38,11 +38,12 @@ class DriverLimits:
     """What the servos themselves hold a joint to; None where nobody says.
 
     position: lowest and highest value in the profile's units, as its calibration has them, on the grid of what the
-    servo can be told, so that a command within them is within them on the bus too. temperature: degrees Celsius, and
+    servo can be told, so that a command within them is within them on the bus too; step: of that grid. temperature: degrees Celsius, and
     voltage: V (lowest, highest), beyond which the servo switches off.
     """
 
     position: tuple[float, float] | None = None
+    step: float | None = None
     temperature: float | None = None
     voltage: tuple[float, float] | None = None
 
