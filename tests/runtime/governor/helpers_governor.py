@@ -46,7 +46,7 @@ class Driven:
     def reading(self, **says: Any) -> JointReadings:
         """Healthy servos at the last command, and what a test says otherwise (also by `self.says`)."""
         rest = np.zeros(self.size)
-        told = {
+        told: dict[str, Any] = {
             "position": self.commands[-1], "velocity": rest, "load": rest, "current": rest,
             "temperature": rest + 35, "voltage": rest + 7.4, "read_at": self.now,
         } | self.says | says  # fmt: skip
@@ -83,7 +83,7 @@ class Driven:
             self.tick(action)
             if np.abs(self.commands[-1] - np.asarray(action)).max() < 1e-9 and self.governor.at_rest:
                 return
-        raise AssertionError(f"never got to {action}: {self.commands[-1]}")
+        raise AssertionError(f"never got to {action!r}: {self.commands[-1]}")
 
 
 def motion(commands: Sequence[npt.NDArray[np.float64]], dt: float = TICK) -> tuple[Any, Any]:
