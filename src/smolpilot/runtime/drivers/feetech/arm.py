@@ -137,6 +137,7 @@ class FeetechArm:
             memory = self.servos.memory[scale.joint]
             found[scale.joint] = DriverLimits(
                 position=scale.bounds(),
+                step=abs(scale.per_step),
                 temperature=float(memory[r.MAX_TEMPERATURE]),
                 voltage=(memory[r.MIN_VOLTAGE] * r.VOLTS, memory[r.MAX_VOLTAGE] * r.VOLTS),
             )
