@@ -40,4 +40,5 @@ class JointOrder:
 
     def __call__(self, action: Joints) -> Joints:
         """The action [A] in the robot's order and units."""
-        return np.asarray(action, dtype=np.float64)[self._index] * self._factor
+        ordered: Joints = np.asarray(action, dtype=np.float64)[self._index] * self._factor
+        return ordered

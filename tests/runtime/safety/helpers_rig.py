@@ -33,6 +33,20 @@ SPEEDS = {name: OperatingLimit(velocity=60.0, acceleration=200.0) for name in JO
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 50.0])
 
 
+class MarkingArm(FeetechArm):
+    """Remembers how many packets the bus had seen before it wrote goals; -1 before it has."""
+
+    mark = -1
+    emulated: EmulatedBus
+
+    def write(self, goals: npt.NDArray[np.float64]) -> float:
+        before = len(self.emulated.log)
+        at = super().write(goals)
+        if len(self._silent_twice | self._unpowered) < len(self.joints):
+            self.mark = before
+        return at
+
+
 class Rig:
     """`with Rig() as rig:` an arm that is connected and held; `rig.tick(action)` is one tick of a control loop.
 
@@ -61,7 +75,8 @@ class Rig:
             servo.set(reg.MAX_POSITION, one.range_max)
             servo.set(reg.RETURN_DELAY, 0)
         self.bus.start()
-        self.arm = FeetechArm(PROFILE, self.bus.port, self.calibration, clock=self.clock)
+        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, clock=self.clock)
+        self.arm.emulated = self.bus
         self.robot = GovernedRobot(
             PROFILE,
             self.arm,
@@ -78,11 +93,11 @@ class Rig:
 
     def sleep(self, seconds: float) -> None:
         """Let time pass, once the bus has done what it was told: goals are not acknowledged."""
-        for _ in range(20 if self.robot.governor.stop is not None else 1000):
-            packet = packets.first_packet(self.bus.log[-1].request)[0] if self.bus.log else None
-            if packet is not None and packet.code == packets.SYNC_WRITE:
+        for _ in range(10_000):
+            if not self.arm.bus.is_open or self.arm.mark < 0 or self.goal_writes(self.arm.mark):
                 break
             time.sleep(0.0001)
+        self.arm.mark = -1
         self.now += seconds
 
     def __enter__(self) -> Self:
@@ -132,7 +147,9 @@ class Rig:
         for logged in list(self.bus.log)[since:]:
             packet, _ = packets.first_packet(logged.request)
             assert packet is not None
-            goals = {names[servo]: reg.GOAL_POSITION.decode(data) for servo, data in _written(packet, reg.GOAL_POSITION)}
+            goals = {
+                names[servo]: reg.GOAL_POSITION.decode(data) for servo, data in _written(packet, reg.GOAL_POSITION)
+            }
             if goals:
                 found.append((logged.time, goals))
         return found
@@ -140,7 +157,12 @@ class Rig:
     def goals(self, since: int = 0) -> npt.NDArray[np.float64]:
         """Goals on the bus in the profile's units [n, A], each packet one row."""
         scales = {scale.joint: scale for scale in self.arm.scales}
-        rows = [[scales[name].value(goals[name]) for name in JOINTS] for _, goals in self.goal_writes(since)]
+        last: dict[str, int] = {}
+        rows = []
+        for _, goals in self.goal_writes(since):
+            last |= goals
+            if len(last) == len(JOINTS):
+                rows.append([scales[name].value(last[name]) for name in JOINTS])
         return np.array(rows).reshape(-1, len(JOINTS))
 
     def writes_of(self, register: reg.Register, since: int = 0) -> list[tuple[int, dict[int, int]]]:
@@ -169,21 +191,20 @@ class Rig:
 
         Goals are whole steps, so a speed may be one step per tick off, and a change of speed two.
         """
-        writes, goals, limits = self.goal_writes(since), self.goals(since), self.robot.limits
-        assert len(goals), "nothing was written"
-        lowest, highest = goals.min(axis=0), goals.max(axis=0)
-        assert (lowest >= limits.low - 1e-6).all(), lowest - limits.low
-        assert (highest <= limits.high + 1e-6).all(), highest - limits.high
-        times = np.array([at for at, _ in writes])
-        dt = np.minimum(np.diff(times), TICK)[:, None]
-        moved = np.diff(goals, axis=0)
-        assert (np.abs(moved) <= limits.velocity * dt + self.steps + 1e-6).all()
-        # A pause begins and ends at rest.
-        gaps = np.diff(times)[:, None] > 1.5 * TICK
-        moved = np.where(gaps, 0.0, moved)
-        changes = np.diff(np.vstack([np.zeros((1, len(JOINTS))), moved]), axis=0)
-        assert (np.abs(changes) <= limits.acceleration * TICK * TICK + 2 * self.steps + 1e-6).all()
-        return len(goals)
+        limits, scales = self.robot.limits, {scale.joint: scale for scale in self.arm.scales}
+        writes = self.goal_writes(since)
+        for i, name in enumerate(JOINTS):
+            told = [(at, scales[name].value(goals[name])) for at, goals in writes if name in goals]
+            times, goals = np.array(told).T
+            assert limits.low[i] - 1e-6 <= goals.min()
+            assert goals.max() <= limits.high[i] + 1e-6
+            elapsed, moved = np.diff(times), np.diff(goals)
+            assert (np.abs(moved) <= limits.velocity[i] * elapsed + self.steps[i] + 1e-6).all(), name
+            regular = np.concatenate([[True], elapsed < 1.5 * TICK])
+            moved = np.concatenate([[0.0], moved])
+            changes = np.diff(moved)[regular[1:] & regular[:-1]]
+            assert (np.abs(changes) <= limits.acceleration[i] * TICK * TICK + 2 * self.steps[i] + 1e-6).all(), name
+        return len(writes)
 
 
 def _written(packet: packets.Packet, register: reg.Register) -> list[tuple[int, bytes]]:
@@ -200,7 +221,7 @@ def _written(packet: packets.Packet, register: reg.Register) -> list[tuple[int, 
     found = []
     for servo, address, values in blocks:
         start = register.address - address
-        if 0 <= start and start + register.size <= len(values):
+        if start >= 0 and start + register.size <= len(values):
             found.append((servo, values[start : start + register.size]))
     return found
 

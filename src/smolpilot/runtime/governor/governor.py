@@ -167,7 +167,9 @@ class Governor:
             return None, held
         try:
             with np.errstate(all="ignore"):
-                action = np.array(request.action, dtype=np.float64)
+                given = np.asarray(request.action)
+                # Text, dates and truth values turn into numbers, too, and nobody has meant any.
+                action = given.astype(np.float64) if given.dtype.kind in "fiu" else np.zeros(0)
                 requested = action.astype(np.float32)
         except (TypeError, ValueError, OverflowError):
             action, requested = np.zeros(0), empty
