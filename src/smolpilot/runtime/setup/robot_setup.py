@@ -18,11 +18,11 @@ from smolpilot.contracts.camera import Camera
 from smolpilot.contracts.driver import Driver
 from smolpilot.contracts.registry import CAMERAS, ROBOTS, Registry
 from smolpilot.robots import Joint, RobotProfile, list_profiles
-from smolpilot.robots.file_kinds import WORDS, refuse_other_kind, setups_folder, shipped_setups
+from smolpilot.robots.file_kinds import WORDS, kind_of, refuse_other_kind, setups_folder, shipped_setups
 from smolpilot.robots.profile_errors import find_problem
 
 from ..governor.options import GovernorOptions
-from ..limits import OperatingLimit
+from ..limits import JointLimits, OperatingLimit, effective_limits
 from .setup_file import EXPECTED, Device, SetupFile, options_of
 
 type Clock = Callable[[], float]
@@ -125,9 +125,40 @@ class RobotSetup:
         return _Reader(where, lines, folder).read(file, name or "setup")
 
 
+def limits_without_servos(
+    profile: RobotProfile, operating_limits: Mapping[str, OperatingLimit]
+) -> dict[str, JointLimits | None]:
+    """The limits that would hold if calibration and demonstrations said nothing, by joint of the action.
+
+    None for a joint whose position nothing bounds then.
+    """
+    found: dict[str, JointLimits | None] = {}
+    for joint in profile.action_joints:
+        alone = profile.model_copy(update={"joints": [joint], "state": None, "action": None})
+        try:
+            (found[joint.name],) = effective_limits(alone, {}, operating_limits).joints
+        except UsageError:
+            found[joint.name] = None
+    return found
+
+
 def list_setups() -> list[str]:
     """Names of the shipped setups, sorted."""
     return shipped_setups()
+
+
+def is_setup(name_or_path: str) -> bool:
+    """Whether it names a shipped setup, or a file that is one by its keys; false for what cannot be read."""
+    if name_or_path in list_setups():
+        return True
+    path = Path(name_or_path).expanduser()
+    if name_or_path in list_profiles() or not path.is_file():
+        return False
+    try:
+        values, _ = read_yaml(path, str(path), empty="robot setup")
+    except (UsageError, OSError):
+        return False
+    return kind_of(values) == "setup"
 
 
 @dataclass(frozen=True)
