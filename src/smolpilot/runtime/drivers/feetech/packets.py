@@ -52,10 +52,11 @@ def sync_write(address: int, values: Mapping[int, bytes]) -> bytes:
     return Packet(BROADCAST, SYNC_WRITE, bytes([address, size]) + each).encode()
 
 
-def first_packet(buffer: bytes) -> tuple[Packet | None, int]:
+def first_packet(buffer: bytes, most: int = 255) -> tuple[Packet | None, int]:
     """The first whole packet in a stream of bytes, and how many bytes are done with; None while there is none.
 
-    Noise in front of a header and packets with a wrong sum are passed over.
+    Noise in front of a header, packets with a wrong sum and those of more than `most` bytes of data are passed over: a
+    header in noise must not wait for bytes that never come.
     """
     at = 0
     while True:
@@ -66,7 +67,7 @@ def first_packet(buffer: bytes) -> tuple[Packet | None, int]:
             return None, start
         length = buffer[start + 3]
         end = start + 4 + length
-        if buffer[start + 2] == 0xFF or length < 2:
+        if buffer[start + 2] == 0xFF or not 2 <= length <= most + 2:
             at = start + 1
             continue
         if len(buffer) < end:

@@ -1,6 +1,7 @@
 """Registers of an STS3215 servo that this project reads or writes: address, bytes, sign; units of what they tell.
 
-Source: Feetech's memory table of the STS series; LeRobot's motors/feetech/tables.py agrees (tests/oracle).
+Source: Feetech's memory table of the STS series; LeRobot's motors/feetech/tables.py agrees (tests/oracle), but for the
+sign of the current, which Feetech's own library has.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ PRESENT_VOLTAGE = Register(62)
 PRESENT_TEMPERATURE = Register(63)
 STATUS = Register(65)
 MOVING = Register(66)
-PRESENT_CURRENT = Register(69, 2)
+PRESENT_CURRENT = Register(69, 2, sign=15)
 MAX_ACCELERATION = Register(85)
 
 TELEMETRY = Register(56, 15)

@@ -1,0 +1,77 @@
+"""Serial ports: which there are, and what keeps one from being opened."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from smolpilot.common.errors import DeviceError
+from smolpilot.common.text import plain
+
+
+@dataclass(frozen=True)
+class SerialPort:
+    """A serial port of this machine. description: what its adapter says of itself."""
+
+    device: str
+    description: str
+
+
+def serial_ports() -> list[SerialPort]:
+    """The serial ports of USB adapters, by name."""
+    from serial.tools import list_ports
+
+    found = [port for port in list_ports.comports() if port.vid is not None or "usb" in port.device.lower()]
+    return sorted((SerialPort(p.device, plain(p.description, 80)) for p in found), key=lambda port: port.device)
+
+
+def missing_port(port: str) -> DeviceError:
+    there = ", ".join(known.device for known in serial_ports())
+    return DeviceError(
+        f"There is no port {plain(port, 200)}.",
+        expected=f"one of {there}" if there else "a serial port; this machine has none of a USB adapter",
+        fix="Plug the arm's USB cable in; `smolpilot robot find` lists the ports and what answers on them.",
+    )
+
+
+def refused_port(port: str) -> DeviceError:
+    group = _group(port)
+    return DeviceError(
+        f"No permission to open {plain(port, 200)}.",
+        expected=f"a member of the group {group}" if group else "",
+        fix=f"sudo usermod -aG {group or 'dialout'} {getpass.getuser()}, then log in again.",
+    )
+
+
+def busy_port(port: str) -> DeviceError:
+    """Two programs on one bus would take each other's replies."""
+    owners = _owners(port)
+    return DeviceError(
+        f"{plain(port, 200)} is in use{' by ' + ', '.join(owners) if owners else ''}.",
+        expected="one program for each arm",
+        fix="End the other program first.",
+    )
+
+
+def _group(port: str) -> str:
+    try:
+        import grp
+
+        return grp.getgrgid(Path(port).stat().st_gid).gr_name
+    except (ImportError, OSError, KeyError):
+        return ""
+
+
+def _owners(port: str) -> list[str]:
+    """The programs that have the port open, as far as this user may know: `python (process 123)`."""
+    found = []
+    device = os.path.realpath(port)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.path.realpath(entry) == device for entry in (process / "fd").iterdir()):
+                found.append(f"{plain((process / 'comm').read_text().strip(), 40)} (process {process.name})")
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found

@@ -1,0 +1,263 @@
+"""Servo: an STS3215 as its registers and the quirks of its firmware, without time, bus or motor of its own.
+
+Facts: Feetech's memory table and manual of the STS series; what LeRobot's users found (its issues 3373, 3585). Where
+nobody says what the firmware does, the docstrings here say what this one does.
+"""
+
+from __future__ import annotations
+
+import math
+
+from smolpilot.runtime.drivers.feetech import registers as reg
+
+from .options import ServoOptions
+from .plants import JointCommand, JointState
+
+SIZE = 128
+_STALL_CURRENT = 2.7  # A at full drive, 12 V
+_IDLE_CURRENT = 0.02
+_GAIN = 1 / 150 / 32  # share of the drive for each step of distance and unit of P_GAIN
+_ACCELERATION = 100.0  # steps/s² of a unit of ACCELERATION
+_WARMTH, _COOLING = 60.0, 300.0  # degrees above ambient at full load, in the end; seconds
+_CALIBRATE_MIDDLE = 128  # of TORQUE_ENABLE
+_READ_ONLY = frozenset([*range(5), *range(56, 71)])
+_OVERLOAD, _CURRENT, _TEMPERATURE, _ENCODER, _VOLTAGE = 0x20, 0x08, 0x04, 0x02, 0x01
+
+# Of the 12 V model; TORQUE_LIMIT and GOAL_POSITION follow at power-up.
+_EEPROM: tuple[tuple[reg.Register, int], ...] = (
+    (reg.FIRMWARE, 3 | 10 << 8),
+    (reg.MODEL_NUMBER, reg.MODEL),
+    (reg.RESPONSE_LEVEL, 1),
+    (reg.MAX_POSITION, reg.STEPS - 1),
+    (reg.MAX_TEMPERATURE, 70),
+    (reg.MAX_VOLTAGE, 140),
+    (reg.MIN_VOLTAGE, 40),
+    (reg.MAX_TORQUE, reg.FULL_LOAD),
+    (reg.P_GAIN, 32),
+    (reg.D_GAIN, 32),
+    (reg.PROTECTION_CURRENT, 500),
+    (reg.PROTECTIVE_TORQUE, 20),
+    (reg.PROTECTION_TIME, 200),
+    (reg.OVERLOAD_TORQUE, 80),
+    (reg.OVER_CURRENT_TIME, 200),
+)
+
+
+class Servo:
+    """128 bytes of registers. `read` and `write` are what the bus does; `command` and `update` what time does.
+
+    - Writing GOAL_POSITION switches torque on (an option). The goal that counts is clamped to MIN_POSITION and
+      MAX_POSITION where these are a range; the register keeps what was written.
+    - Writes below address 40 are ignored without a word while LOCK is not 0, those to what is measured always.
+    - More load than OVERLOAD_TORQUE for PROTECTION_TIME, or more current than PROTECTION_CURRENT for OVER_CURRENT_TIME,
+      sets its bit of STATUS and leaves PROTECTIVE_TORQUE, until a goal on the other side is written or torque is off.
+    - Above MAX_TEMPERATURE torque goes off, and nothing switches it on again before the servo is cooler.
+    - At power-up GOAL_POSITION is where the servo stands. There is no watchdog: the last goal is held for ever.
+    - Modes other than 0 (position) are not emulated: the joint stands without force.
+    """
+
+    def __init__(self, number: int, *, position: float = 2048.0, options: ServoOptions | None = None) -> None:
+        """number: the id on the bus. position: of the encoder, in steps."""
+        self.options = options or ServoOptions()
+        self.memory = bytearray(SIZE)
+        self.voltage = self.options.voltage
+        self.temperature = self.options.ambient
+        self.encoder_fault = False
+        self._state = JointState(position, 0.0, 0.0)
+        for register, value in _EEPROM:
+            self.set(register, value)
+        self.set(reg.ID, number)
+        self.set(reg.PHASE, self.options.phase)
+        self.power_up()
+
+    # Registers
+
+    def get(self, register: reg.Register) -> int:
+        """The value of a register now."""
+        return register.decode(self.read(register.address, register.size))
+
+    def set(self, register: reg.Register, value: int) -> None:
+        """Put a value into a register past the firmware, as a factory would."""
+        self.memory[register.address : register.address + register.size] = register.encode(value)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes as the bus reads them; what lies beyond the memory is 0."""
+        if address + size > reg.PRESENT_POSITION.address:
+            self._measure()
+        return bytes(self.memory[address : address + size]).ljust(size, b"\0")
+
+    def write(self, address: int, data: bytes) -> None:
+        """Bytes as the bus writes them."""
+        locked = self._get(reg.LOCK) != 0
+        torque = self._get(reg.TORQUE_ENABLE)
+        for at, byte in enumerate(data, address):
+            if at < SIZE and at not in _READ_ONLY and not (locked and at < reg.FIRST_RAM):
+                self.memory[at] = byte
+        written = range(address, address + len(data))
+        if reg.TORQUE_ENABLE.address in written:
+            self._torque_written(torque)
+        if reg.GOAL_POSITION.address in written or reg.GOAL_POSITION.address + 1 in written:
+            self._goal_written()
+
+    def power_up(self) -> None:
+        """RAM as it is after power comes; EEPROM and the position stay, whole turns are forgotten."""
+        self.memory[reg.FIRST_RAM :] = bytes(SIZE - reg.FIRST_RAM)
+        self._trip, self._trip_direction = 0, 0.0
+        self._overloaded_for = self._over_current_for = 0.0
+        self._setpoint, self._speed, self._timed_speed = self._state.position, 0.0, math.inf
+        self._turns = math.floor(self._state.position / reg.STEPS) * reg.STEPS
+        self.set(reg.LOCK, 1)
+        self.set(reg.MAX_ACCELERATION, 254)
+        self.set(reg.TORQUE_LIMIT, min(reg.FULL_LOAD, self._get(reg.MAX_TORQUE)))
+        self.set(reg.GOAL_POSITION, self._present())
+        self.set(reg.TORQUE_ENABLE, int(self.options.torque_at_power_up))
+
+    @property
+    def id(self) -> int:
+        return self.memory[reg.ID.address]
+
+    @property
+    def status(self) -> int:
+        """The bits of STATUS: also the error byte of every reply."""
+        volts = round(self.voltage / reg.VOLTS)
+        outside = not self._get(reg.MIN_VOLTAGE) <= volts <= self._get(reg.MAX_VOLTAGE)
+        return self._trip | _VOLTAGE * outside | _ENCODER * self.encoder_fault | _TEMPERATURE * self._hot
+
+    @property
+    def torque(self) -> bool:
+        """Whether the motor is driven."""
+        return self.memory[reg.TORQUE_ENABLE.address] == 1 and self.memory[reg.MODE.address] == 0
+
+    # Time
+
+    def command(self, dt: float) -> JointCommand:
+        """What the motor is asked for `dt` seconds later."""
+        if not self.torque:
+            self._setpoint, self._speed = self._state.position, 0.0
+            return JointCommand(None, 0.0, 0.0)
+        self._approach(self._target(), dt)
+        if self._trip:
+            force = self._get(reg.PROTECTIVE_TORQUE) / 100
+        else:
+            force = min(self._get(reg.TORQUE_LIMIT), self._get(reg.MAX_TORQUE)) / reg.FULL_LOAD
+        return JointCommand(self._setpoint, min(1.0, force), max(1, self._get(reg.P_GAIN)) * _GAIN)
+
+    def update(self, dt: float, state: JointState) -> None:
+        """What the motor did in `dt` seconds: heat, protections and what is measured follow from it."""
+        self._state = state
+        load = abs(state.load)
+        self.temperature += (_WARMTH * load**2 + self.options.ambient - self.temperature) * -math.expm1(-dt / _COOLING)
+        if self._hot:
+            self.set(reg.TORQUE_ENABLE, 0)
+        over = load * 100 > self._get(reg.OVERLOAD_TORQUE)
+        self._overloaded_for = self._overloaded_for + dt if over else 0.0
+        if over and self._overloaded_for >= self._get(reg.PROTECTION_TIME) / 100:
+            self._tripped(_OVERLOAD)
+        over = self._current() / reg.AMPERES > self._get(reg.PROTECTION_CURRENT)
+        self._over_current_for = self._over_current_for + dt if over else 0.0
+        if over and self._over_current_for >= self._get(reg.OVER_CURRENT_TIME) / 100:
+            self._tripped(_CURRENT)
+
+    # The firmware
+
+    def _get(self, register: reg.Register) -> int:
+        return register.decode(bytes(self.memory[register.address : register.address + register.size]))
+
+    @property
+    def _hot(self) -> bool:
+        return self.temperature > self.memory[reg.MAX_TEMPERATURE.address]
+
+    @property
+    def _multi_turn(self) -> bool:
+        return bool(self.memory[reg.PHASE.address] & reg.PHASE_MULTI_TURN)
+
+    @property
+    def _speed_unit(self) -> int:
+        """Steps per second of a unit of speed."""
+        return reg.SPEED_STEPS[bool(self.memory[reg.PHASE.address] & reg.PHASE_FINE_SPEED)]
+
+    def _base(self) -> int:
+        """Steps of the encoder where the position that is told begins to count."""
+        offset = self._get(reg.HOMING_OFFSET)
+        if self._multi_turn:
+            return offset + self._turns
+        return offset + (round(self._state.position) - offset) // reg.STEPS * reg.STEPS
+
+    def _present(self) -> int:
+        return max(-0x7FFF, min(0x7FFF, round(self._state.position) - self._base()))
+
+    def _target(self) -> float:
+        """The goal that counts, in steps of the encoder. The way there is the direct one, not around a wrap."""
+        goal, low, high = (self._get(each) for each in (reg.GOAL_POSITION, reg.MIN_POSITION, reg.MAX_POSITION))
+        return float(max(low, min(high, goal)) if high > low else goal) + self._base()
+
+    def _approach(self, target: float, dt: float) -> None:
+        """Move the setpoint towards the target, as speed and acceleration allow."""
+        speed = abs(self._get(reg.GOAL_SPEED)) * float(self._speed_unit)
+        if speed == 0 and self.memory[reg.PHASE.address] & reg.PHASE_ZERO_IS_FASTEST:
+            speed = math.inf
+        speed = min(speed, self._timed_speed)
+        units = self._get(reg.ACCELERATION) or math.inf
+        acceleration = min(units, self._get(reg.MAX_ACCELERATION) or math.inf) * _ACCELERATION
+        distance = target - self._setpoint
+        if units >= 254 and math.isinf(speed):
+            self._setpoint, self._speed = target, 0.0
+            return
+        # As fast as it may be and still stop at the target.
+        wanted = math.copysign(min(speed, math.sqrt(2 * acceleration * abs(distance))), distance)
+        change = acceleration * dt
+        self._speed += max(-change, min(change, wanted - self._speed))
+        step = self._speed * dt
+        if step * distance >= 0 and abs(step) >= abs(distance):
+            self._setpoint, self._speed = target, 0.0
+        else:
+            self._setpoint += step
+
+    def _goal_written(self) -> None:
+        if self.options.goal_enables_torque and not self._hot:
+            self.set(reg.TORQUE_ENABLE, 1)
+        if not self.torque:
+            return
+        distance = self._target() - self._state.position
+        if distance * self._trip_direction < 0:
+            self._recover()
+        time = self._get(reg.GOAL_TIME)
+        self._timed_speed = abs(self._target() - self._setpoint) / (time / 1000) if time else math.inf
+
+    def _torque_written(self, before: int) -> None:
+        value = self._get(reg.TORQUE_ENABLE)
+        if value == _CALIBRATE_MIDDLE:  # "here is the middle": it sets the offset, locked or not
+            offset = round(self._state.position) % reg.STEPS - reg.STEPS // 2
+            self.set(reg.HOMING_OFFSET, max(-2047, offset))
+            self.set(reg.TORQUE_ENABLE, before)
+        elif value == 0 or self._hot:
+            self.set(reg.TORQUE_ENABLE, 0)
+            self._recover()
+
+    def _tripped(self, bit: int) -> None:
+        if not self._trip:
+            self._trip_direction = math.copysign(1.0, self._state.load)
+        self._trip |= bit
+
+    def _recover(self) -> None:
+        self._trip, self._trip_direction = 0, 0.0
+        self._overloaded_for = self._over_current_for = 0.0
+
+    def _current(self) -> float:
+        return _IDLE_CURRENT + _STALL_CURRENT * abs(self._state.load)
+
+    def _measure(self) -> None:
+        """Write what is measured into its registers."""
+        speed = round(self._state.velocity / self._speed_unit)
+        moving = self.torque and (self._setpoint != self._target() or abs(self._state.velocity) > 1)
+        for register, value in (
+            (reg.PRESENT_POSITION, self._present()),
+            (reg.PRESENT_SPEED, max(-0x7FFF, min(0x7FFF, speed))),
+            (reg.PRESENT_LOAD, round(self._state.load * reg.FULL_LOAD)),
+            (reg.PRESENT_VOLTAGE, round(self.voltage / reg.VOLTS)),
+            (reg.PRESENT_TEMPERATURE, max(0, min(255, round(self.temperature)))),
+            (reg.STATUS, self.status),
+            (reg.MOVING, int(moving)),
+            (reg.PRESENT_CURRENT, round(self._current() / reg.AMPERES)),
+        ):
+            self.set(register, value)
