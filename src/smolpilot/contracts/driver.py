@@ -38,8 +38,8 @@ class DriverLimits:
     """What the servos themselves hold a joint to; None where nobody says.
 
     position: lowest and highest value in the profile's units, as its calibration has them, on the grid of what the
-    servo can be told, so that a command within them is within them on the bus too; step: of that grid. temperature: degrees Celsius, and
-    voltage: V (lowest, highest), beyond which the servo switches off.
+    servo can be told, so that a command within them is within them on the bus too; step: of that grid. temperature:
+    degrees Celsius, and voltage: V (lowest, highest), beyond which the servo switches off.
     """
 
     position: tuple[float, float] | None = None
@@ -72,7 +72,7 @@ class Driver(Protocol):
         ...
 
     def engage(self) -> Joints:
-        """Hold each joint where it is: set its goal to where it was measured, read the goal back, then switch torque on.
+        """Hold each joint where it is: its goal is set to where it was measured and read back, then torque goes on.
 
         Returns the goals [A]. Nothing is switched on when a goal does not read back.
         """

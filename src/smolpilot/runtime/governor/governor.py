@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +12,7 @@ from smolpilot.common.errors import DeviceError
 from smolpilot.contracts import DriverLimits, Flag, JointReadings, Joints, Stop, StopCategory
 from smolpilot.runtime.limits import EffectiveLimits
 
+from .clamps import ClampShare
 from .health import Health, Trouble
 from .limiter import Limits, Motion, Moved, slow_down, step_to
 from .options import GovernorOptions
@@ -47,6 +48,7 @@ class Governor:
         share = self.options.ramp_share
         self._slow = Limits(limits.low, limits.high, limits.velocity * share, limits.acceleration * share)
         self._health = Health(limits, servos or {}, self.options)
+        self._clamps = ClampShare(limits, self._tick, self.options.clamp_window)
         self._motion: Motion | None = None
         self._forget()
 
@@ -59,8 +61,7 @@ class Governor:
         self._rejected = 0
         self._relaxed: tuple[str, ...] = ()
         self._softened: set[str] = set()
-        window = max(2, round(self.options.clamp_window / self._tick))
-        self._clamps: deque[npt.NDArray[np.bool_]] = deque(maxlen=window)
+        self._clamps.clear()
 
     @property
     def last_command(self) -> Joints | None:
@@ -306,15 +307,13 @@ class Governor:
         span = self.limits.high - self.limits.low
         outside = np.maximum(self.limits.low - action, action - self.limits.high)
         counts = moved.velocity | moved.acceleration | (outside > self.options.position_tolerated * span)
-        self._clamps.append(counts)
-        if len(self._clamps) == self._clamps.maxlen:
-            share = np.mean(self._clamps, axis=0)
-            if (share > self.options.max_clamped).any():
-                i = int(np.argmax(share))
-                self._stop(
-                    f"'{names[i]}' was clamped in {share[i]:.0%} of the ticks of the last "
-                    f"{self.options.clamp_window:g} s: what is asked for is not what this arm may do."
-                )
+        share = self._clamps.add(counts)
+        if (share > self.options.max_clamped).any():
+            i = int(np.argmax(share))
+            self._stop(
+                f"'{names[i]}' was clamped in {share[i]:.0%} of the ticks of the last {self._clamps.seconds[i]:.1f} s: "
+                f"what is asked for is not what this arm may do."
+            )
 
     def _yield(self, dt: float) -> Motion:
         """To rest; joints that gave way go back to where they are, within the same limits."""

@@ -35,7 +35,7 @@ class GovernorOptions(pydantic.BaseModel):
     position_tolerated: _Share = 0.05
     """Of a joint's range: a request that is no farther outside is clamped, and does not count as clamped."""
     clamp_window: _Seconds = 2.0
-    """Over which clamped ticks are counted."""
+    """Over which clamped ticks are counted; longer for a joint that takes longer to cross its range."""
     max_clamped: _Share = 0.9
     """Of the ticks in that window."""
     repeated: _Count = 3

@@ -1,0 +1,309 @@
+"""GovernedRobot: an arm and its cameras behind the Robot contract; every command goes through the governor."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.errors import DeviceError, DeviceGoneError, UsageError
+from smolpilot.common.keys import STATE, image_key
+from smolpilot.contracts import (
+    Camera,
+    Driver,
+    JointReadings,
+    Joints,
+    RobotSpec,
+    SentAction,
+    Stop,
+    StopCategory,
+    make_observation,
+)
+from smolpilot.robots import RobotProfile
+
+from .governor import Decision, Governor, GovernorOptions, Request
+from .limits import EffectiveLimits, OperatingLimit, effective_limits
+
+_LOST_WRITES = 3  # in a row, before the bus counts as broken
+
+
+class GovernedRobot:
+    """One arm: `driver` and `cameras`, and in front of the driver the governor. Nothing else may write to the driver.
+
+    Threads: `stop` may be called by any; all else by one. The bus itself is used by one call at a time.
+    """
+
+    def __init__(
+        self,
+        profile: RobotProfile,
+        driver: Driver,
+        cameras: Mapping[str, Camera] | None = None,
+        *,
+        operating_limits: Mapping[str, OperatingLimit] | None = None,
+        demonstrated_velocity: Mapping[str, float | None] | None = None,
+        demonstrated_acceleration: Mapping[str, float | None] | None = None,
+        options: GovernorOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """demonstrated_...: joint -> limit from a policy's demonstrations. UsageError where the driver has other joints
+        than the profile."""
+        self.spec = RobotSpec(
+            profile.name, profile, tuple(camera.spec for camera in (cameras or {}).values()), profile.rate
+        )
+        self.driver, self.cameras = driver, dict(cameras or {})
+        self._setup_limits = dict(operating_limits or {})
+        self._shown = (demonstrated_velocity, demonstrated_acceleration)
+        self._options, self._clock = options, clock
+        self._bus = threading.RLock()
+        self._governor: Governor | None = None
+        self._reading: JointReadings | None = None
+        self._gone: str | None = None
+        self._failed_writes = 0
+        self._orders = _Orders(profile, driver.joints)
+
+    @property
+    def governor(self) -> Governor:
+        """DeviceError while not connected."""
+        if self._governor is None:
+            raise DeviceError("The robot is not connected.", fix="call connect() first")
+        return self._governor
+
+    @property
+    def limits(self) -> EffectiveLimits:
+        """The limits in force, each with its origin."""
+        return self.governor.limits
+
+    @property
+    def reading(self) -> JointReadings | None:
+        """The newest reading of the joints, in the order of the action; None before the first."""
+        return self._reading
+
+    @property
+    def gone(self) -> bool:
+        """Whether the way to the arm is gone: the servos hold their last goal."""
+        return self._gone is not None
+
+    def connect(self) -> None:
+        """Open arm and cameras, and hold the arm where it stands, under torque."""
+        self.open()
+        try:
+            self.engage()
+        except BaseException:
+            self.disconnect()
+            raise
+
+    def open(self) -> None:
+        """Open arm and cameras and find the limits, without switching torque on: nothing can be commanded yet."""
+        if self._governor is not None:
+            raise DeviceError("The robot is connected already.", fix="disconnect() it first")
+        try:
+            self.driver.connect()
+            servos = self.driver.limits()
+            limits = effective_limits(
+                self.spec.profile,
+                servos,
+                self._setup_limits,
+                demonstrated_velocity=self._shown[0],
+                demonstrated_acceleration=self._shown[1],
+            )
+            for camera in self.cameras.values():
+                camera.connect()
+        except BaseException:
+            self.disconnect()
+            raise
+        self._governor = Governor(limits, self.spec.rate, servos=servos, options=self._options)
+        self._gone, self._reading, self._failed_writes = None, None, 0
+
+    def engage(self) -> None:
+        """Hold each joint where it is measured to be, then let torque on; the first motion will be a slow ramp."""
+        self.governor.start(self._hold())
+
+    def observe(self) -> dict[str, Any]:
+        """State and images, each with the time when it was captured.
+
+        When the joints do not answer, their last reading is given again, with its own time: it is an age, and no error
+        as long as it is young enough. DeviceError when they never answered.
+        """
+        reading = self.read()
+        images = {name: camera.latest() for name, camera in self.cameras.items()}
+        stamps = {STATE: reading.read_at} | {image_key(name): one.captured_at for name, one in images.items()}
+        return make_observation(
+            reading.position[self._orders.state],
+            {name: one.image for name, one in images.items()},
+            captured_at=stamps,
+        )
+
+    def read(self) -> JointReadings:
+        """A reading of all joints, in the order of the action; the last one again where none comes."""
+        governor = self.governor
+        if self._gone is None:
+            try:
+                with self._bus:
+                    self._reading = self._in_order(self.driver.read())
+            except DeviceGoneError as error:
+                self._lose(error)
+            except DeviceError:
+                if self._reading is None:
+                    raise
+        if self._reading is None:
+            raise DeviceError(self._gone or "The joints were never read.")
+        if self._gone is not None and governor.stop is None:
+            governor.halt(StopCategory.HOLD, self._gone)
+        return self._reading
+
+    def command(self, action: npt.ArrayLike) -> SentAction:
+        """Ask for joint positions `action` [A] now; what was sent, and why it differs."""
+        return self.ask(Request(action, asked_at=self._clock()))
+
+    def ask(self, request: Request | None) -> SentAction:
+        """One tick: what is asked for, None where nothing is, goes through the governor to the motors."""
+        governor, now = self.governor, self._clock()
+        images = {name: self.cameras[name].latest().captured_at for name in self._watched(request)}
+        decision = governor.tick(now, request, self._reading, images)
+        sent_at = self._send(decision, now)
+        self._finish_stop()
+        held = decision.command if decision.command is not None else self._resting()
+        return SentAction(
+            decision.requested if request is not None else held.astype(np.float32),
+            held.astype(np.float32),
+            sent_at,
+            None if self._reading is None else self._reading.position.astype(np.float32),
+            decision.flags,
+            governor.stop or decision.stop or (_NOT_ENGAGED if decision.command is None else None),
+        )
+
+    def stop(self, category: StopCategory) -> None:
+        """Stop in this way; it stays in force until `rearm`."""
+        self.halt(category, "stopped by a person or program")
+
+    def halt(self, category: StopCategory, reason: str) -> None:
+        """The same, with the reason that a person will read."""
+        self.governor.halt(category, reason)
+        if category is StopCategory.POWER_OFF:
+            self._release()
+
+    def rearm(self) -> None:
+        """A person has looked and lifts the stop: the arm is held where it is, and its first motion will be slow.
+
+        DeviceError, and the stop stays, when the arm does not answer or is gone.
+        """
+        governor = self.governor
+        if self._gone is not None:
+            raise DeviceError(
+                self._gone, expected="an arm that answers", fix="plug it in, disconnect() and connect() again"
+            )
+        governor.rearm(self._hold())
+
+    def disconnect(self) -> None:
+        """Close arm and cameras, whatever does not answer. Torque stays as it is: the servos hold their last goal."""
+        for camera in self.cameras.values():
+            try:
+                camera.disconnect()
+            except DeviceError:
+                continue  # a camera that does not answer keeps nobody from closing the arm
+        with self._bus:
+            self.driver.disconnect()
+        self._governor = None
+
+    def _hold(self) -> Joints:
+        """Let the driver hold the arm where it is; the positions held, in the order of the action."""
+        with self._bus:
+            for joint in self.limits.joints:
+                if joint.torque is not None:
+                    self._set_torque(joint.joint, joint.torque.value)
+            held: Joints = self.driver.engage()[self._orders.from_driver]
+            self._reading = self._in_order(self.driver.read())
+        return held
+
+    def _in_order(self, reading: JointReadings) -> JointReadings:
+        """A driver's reading in the order of the action."""
+        order = self._orders.from_driver
+        columns = ("position", "velocity", "load", "current", "temperature", "voltage")
+        given = {name: getattr(reading, name) for name in columns}
+        return dataclasses.replace(reading, **{name: v[order] for name, v in given.items() if v is not None})
+
+    def _watched(self, request: Request | None) -> tuple[str, ...]:
+        """The cameras whose age matters; a name that is none of ours has no image, which the governor tells."""
+        return () if request is None else tuple(name for name in request.sees if name in self.cameras)
+
+    def _send(self, decision: Decision, now: float) -> float:
+        """Write to the bus; when."""
+        if decision.command is None or self._gone is not None:
+            return now
+        try:
+            with self._bus:
+                for joint, share in (decision.torque or {}).items():
+                    self._set_torque(joint, share)
+                sent_at = self.driver.write(decision.command[self._orders.to_driver])
+        except DeviceGoneError as error:
+            self._lose(error)
+            return now
+        except DeviceError as error:
+            self._failed_writes += 1
+            if self._failed_writes >= _LOST_WRITES:
+                self.governor.halt(StopCategory.HOLD, f"{self._failed_writes} commands could not be sent: {error}")
+            return now
+        self._failed_writes = 0
+        return sent_at
+
+    def _finish_stop(self) -> None:
+        """A stop that ends without power: when the arm stands, torque goes off."""
+        governor = self.governor
+        stop = governor.stop
+        if stop is not None and stop.category is StopCategory.THEN_POWER_OFF and governor.at_rest:
+            self._release()
+
+    def _release(self) -> None:
+        try:
+            with self._bus:
+                self.driver.release()
+        except DeviceGoneError as error:
+            self._lose(error)
+        finally:
+            self.governor.disengage()
+
+    def _lose(self, error: DeviceGoneError) -> None:
+        self._gone = str(error)
+        self.governor.halt(StopCategory.HOLD, self._gone)
+
+    def _resting(self) -> Joints:
+        """Where the arm is when nothing is commanded."""
+        where = np.zeros(len(self.limits.names)) if self._reading is None else self._reading.position
+        return np.nan_to_num(where, nan=0.0)
+
+    def _set_torque(self, joint: str, share: float) -> None:
+        """Where the driver can limit a motor's force."""
+        limit = getattr(self.driver, "set_torque_limit", None)
+        if limit is not None:
+            limit(joint, share)
+
+
+_NOT_ENGAGED = Stop(StopCategory.HOLD, "torque was not switched on by this process")
+
+
+class _Orders:
+    """Index arrays between the driver's order, the action's and the state's."""
+
+    def __init__(self, profile: RobotProfile, joints: tuple[str, ...]) -> None:
+        action = [joint.name for joint in profile.action_joints]
+        if sorted(joints) != sorted(action):
+            raise UsageError(
+                f"The driver has the joints {', '.join(joints)}.",
+                expected=f"those of profile '{profile.name}': {', '.join(action)}",
+                fix="use the profile of this arm, or its calibration",
+            )
+        missing = [joint.name for joint in profile.state_joints if joint.name not in action]
+        if missing:
+            raise UsageError(
+                f"Profile '{profile.name}' reads the joint '{missing[0]}', which the driver does not have.",
+                expected="a state of joints that are commanded",
+            )
+        self.from_driver = np.array([joints.index(name) for name in action])
+        """driver's array[from_driver] is in the action's order."""
+        self.to_driver = np.array([action.index(name) for name in joints])
+        self.state = np.array([action.index(joint.name) for joint in profile.state_joints])
