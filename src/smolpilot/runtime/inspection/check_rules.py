@@ -69,18 +69,18 @@ def limit_lines(limits: EffectiveLimits) -> Iterator[CheckLine]:
     for one in limits.joints:
         low, high = one.low, one.high
         positions = (
-            f"{low.value:.4g} .. {high.value:.4g} {one.unit} ({low.origin})"
+            f"{low.value:.4g} .. {high.value:.4g} {one.unit} [{low.origin}]"
             if low.origin == high.origin
-            else f"{low.value:.4g} ({low.origin}) .. {high.value:.4g} ({high.origin}) {one.unit}"
+            else f"{low.value:.4g} [{low.origin}] .. {high.value:.4g} [{high.origin}] {one.unit}"
         )
         parts = [
             positions,
-            f"velocity {one.velocity.value:.4g} per s ({one.velocity.origin})",
-            f"acceleration {one.acceleration.value:.4g} per s² ({one.acceleration.origin})",
-            f"tracking error {one.tracking.value:.4g} ({one.tracking.origin})",
+            f"velocity {one.velocity.value:.4g} per s [{one.velocity.origin}]",
+            f"acceleration {one.acceleration.value:.4g} per s² [{one.acceleration.origin}]",
+            f"tracking error {one.tracking.value:.4g} [{one.tracking.origin}]",
         ]
         if one.torque is not None:
-            parts.append(f"torque {one.torque.value:.0%} ({one.torque.origin})")
+            parts.append(f"torque {one.torque.value:.0%} [{one.torque.origin}]")
         yield CheckLine(f"limits {one.joint}", Verdict.OK, "; ".join(parts))
 
 

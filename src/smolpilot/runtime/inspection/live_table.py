@@ -54,6 +54,7 @@ def watch_table(
     for column in ("joint", "position", "unit", "limits", "°C", "load", "V", "age", "faults"):
         found.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
     age = now - readings.read_at
+    width = max(len(f"{one.low.value:.4g}") for one in limits.joints)
     for i, one in enumerate(limits.joints):
         value = float(readings.position[i])
         low, high = one.low.value, one.high.value
@@ -64,7 +65,7 @@ def watch_table(
             plain(one.joint),
             _number(value, ".2f", "no answer"),
             one.unit,
-            Text.assemble(f"{low:.4g} ", bar, f" {high:.4g}"),
+            Text.assemble(f"{low:>{width}.4g} ", bar, f" {high:.4g}"),
             _temperature(_at(readings.temperature, i), (servos or {}).get(one.joint)),
             _load(_at(readings.load, i)),
             _number(_at(readings.voltage, i), ".1f"),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from smolpilot.contracts.driver import DriverLimits
 
 from .check_report import CheckLine, Verdict
 
 _HOT = 10.0
 """Degrees below the limit of a servo from which it is called hot."""
 _LOW_VOLTAGE = 0.5
-"""V above the lowest voltage of a servo from which it is called low."""
+"""V above the lowest voltage of a servo below which it is called low."""
+_FEW = 3
 
 FAULT_FIXES = {
     "voltage": "check the power supply: its voltage, and that it gives enough current",
@@ -22,51 +26,67 @@ FAULT_FIXES = {
 """Fault that a servo reports -> what to do."""
 
 
-@dataclass(frozen=True)
-class ServoDetails:
-    """What one servo says of itself; None where it did not answer, or where its bus does not tell.
+class ServoFacts(Protocol):
+    """What one servo says of itself, as `FeetechArm.details` has it.
 
-    `model` is its number and `expected_model` the one the driver is for; temperature in degrees Celsius and voltage in
-    V, with the limits at which the servo switches itself off. `calibration` and `expected_calibration`: name -> number,
-    as they stand in the servo and in the calibration file.
+    All but joint and id is None where it does not answer, and all but the model where that is not the driver's. voltage
+    in V, temperature in degrees Celsius. calibration_differences and configuration_differences: what the servo holds
+    otherwise than the file says and than the driver wants, each a sentence as a text.
     """
 
-    joint: str
-    id: int
-    answers: bool = True
-    model: int | None = None
-    expected_model: int | None = None
-    model_name: str = ""
-    firmware: str | None = None
-    voltage: float | None = None
-    voltage_limits: tuple[float, float] | None = None
-    temperature: float | None = None
-    temperature_limit: float | None = None
-    faults: tuple[str, ...] = ()
-    torque_on: bool | None = None
-    calibration: Mapping[str, int] | None = None
-    expected_calibration: Mapping[str, int] | None = None
+    @property
+    def joint(self) -> str: ...
+    @property
+    def id(self) -> int: ...
+    @property
+    def answers(self) -> bool: ...
+    @property
+    def model(self) -> int | None: ...
+    @property
+    def firmware(self) -> str | None: ...
+    @property
+    def voltage(self) -> float | None: ...
+    @property
+    def temperature(self) -> float | None: ...
+    @property
+    def faults(self) -> tuple[str, ...]: ...
+    @property
+    def torque(self) -> bool | None: ...
+    @property
+    def calibration_differences(self) -> Sequence[object]: ...
+    @property
+    def configuration_differences(self) -> Sequence[object]: ...
 
 
-def servo_lines(servos: Sequence[ServoDetails], *, calibration: str = "the calibration file") -> list[CheckLine]:
+def servo_lines(
+    servos: Sequence[ServoFacts],
+    limits: Mapping[str, DriverLimits],
+    *,
+    models: Mapping[int, str] | None = None,
+    calibration: str = "the calibration file",
+    calibration_fix: str = "name the file that belongs to this arm in the setup",
+) -> list[CheckLine]:
     """A line for each subject where all servos are well, and one for each servo that is not.
 
-    calibration: what the file is called in the lines, as its path.
+    limits: joint -> at which temperature and voltage its servo switches off, where that is known. models: number ->
+    name. calibration: what the file is called in the lines, as its path; calibration_fix: what to do when it differs.
     """
-    heard = [servo for servo in servos if servo.answers]
-    lines = list(_answers(servos))
-    if not heard:
+    well = [servo for servo in servos if servo.answers and servo.firmware is not None]
+    lines = list(_answers(servos, models or {}))
+    if not well:
         return lines
-    lines += _firmware(heard)
-    lines += _each("voltage", heard, _voltage, _span([servo.voltage for servo in heard], "V", ".1f"))
-    lines += _each("temperature", heard, _temperature, _span([servo.temperature for servo in heard], "°C", ".0f"))
-    lines += _each("status", heard, _status, "no servo reports a fault")
-    lines += _calibration(heard, calibration)
-    lines += _torque(heard)
+    lines += _firmware(well)
+    hot, volts = partial(_temperature, limits), partial(_voltage, limits)
+    lines += _each("voltage", well, volts, _span([servo.voltage for servo in well], "V", ".1f"))
+    lines += _each("temperature", well, hot, _span([servo.temperature for servo in well], "°C", ".0f"))
+    lines += _each("status", well, _status, "no servo reports a fault")
+    lines += _calibration(well, calibration, calibration_fix)
+    lines += _configuration(well)
+    lines += _torque(well)
     return lines
 
 
-def _answers(servos: Sequence[ServoDetails]) -> Iterator[CheckLine]:
+def _answers(servos: Sequence[ServoFacts], models: Mapping[int, str]) -> Iterator[CheckLine]:
     silent = [servo for servo in servos if not servo.answers]
     if servos and len(silent) == len(servos):
         fix = "switch the arm's power on, check the cable, and `smolpilot robot find` shows which port has servos"
@@ -75,23 +95,18 @@ def _answers(servos: Sequence[ServoDetails]) -> Iterator[CheckLine]:
     for servo in silent:
         fix = "check the cable to this servo and the one before it, and its id: `smolpilot robot find`"
         yield CheckLine(f"servo {servo.joint}", Verdict.FAIL, f"no answer from id {servo.id}", fix)
-    wrong = [
-        servo
-        for servo in servos
-        if servo.answers and servo.expected_model is not None and servo.model != servo.expected_model
-    ]
+    wrong = [servo for servo in servos if servo.answers and servo.firmware is None]
     for servo in wrong:
-        found = f"id {servo.id} is model {servo.model}, not {servo.expected_model}"
-        fix = "another servo answers here: check `driver.type` and `driver.port` in the setup"
+        found = f"id {servo.id} is of another model: {_model(servo.model, models)}"
+        fix = "another arm answers here: check `driver.type` and `driver.port` in the setup"
         yield CheckLine(f"servo {servo.joint}", Verdict.FAIL, found, fix)
     if not silent and not wrong and servos:
         ids = ", ".join(str(servo.id) for servo in servos)
-        models = sorted({servo.model_name or f"model {servo.model}" for servo in servos if servo.model is not None})
-        found = f"{len(servos)} answer: ids {ids}" + (f"; {', '.join(models)}" if models else "")
-        yield CheckLine("servos", Verdict.OK, found)
+        kinds = ", ".join(sorted({_model(servo.model, models) for servo in servos}))
+        yield CheckLine("servos", Verdict.OK, f"{len(servos)} answer, ids {ids}; {kinds}")
 
 
-def _firmware(servos: Sequence[ServoDetails]) -> Iterator[CheckLine]:
+def _firmware(servos: Sequence[ServoFacts]) -> Iterator[CheckLine]:
     by_version: dict[str, list[str]] = {}
     for servo in servos:
         if servo.firmware is not None:
@@ -106,10 +121,11 @@ def _firmware(servos: Sequence[ServoDetails]) -> Iterator[CheckLine]:
         yield CheckLine("firmware", Verdict.WARN, found, fix)
 
 
-def _voltage(servo: ServoDetails) -> tuple[Verdict, str, str] | None:
-    if servo.voltage is None or servo.voltage_limits is None:
+def _voltage(limits: Mapping[str, DriverLimits], servo: ServoFacts) -> tuple[Verdict, str, str] | None:
+    bounds = limits.get(servo.joint, DriverLimits()).voltage
+    if servo.voltage is None or bounds is None:
         return None
-    low, high = servo.voltage_limits
+    low, high = bounds
     fix = "check that the power supply is the arm's own (SO-101: 7.4 V or 12 V servos) and strong enough"
     if not low <= servo.voltage <= high:
         return Verdict.FAIL, f"{servo.voltage:.1f} V is outside {low:g} .. {high:g} V: the servo switches off", fix
@@ -118,43 +134,47 @@ def _voltage(servo: ServoDetails) -> tuple[Verdict, str, str] | None:
     return None
 
 
-def _temperature(servo: ServoDetails) -> tuple[Verdict, str, str] | None:
-    if servo.temperature is None or servo.temperature_limit is None:
+def _temperature(limits: Mapping[str, DriverLimits], servo: ServoFacts) -> tuple[Verdict, str, str] | None:
+    most = limits.get(servo.joint, DriverLimits()).temperature
+    if servo.temperature is None or most is None:
         return None
-    left = servo.temperature_limit - servo.temperature
-    found = f"{servo.temperature:.0f} °C; it switches off at {servo.temperature_limit:g} °C"
+    left = most - servo.temperature
+    found = f"{servo.temperature:.0f} °C; it switches off at {most:g} °C"
     if left <= 0:
         return Verdict.FAIL, found, FAULT_FIXES["temperature"]
     return (Verdict.WARN, found, "let the arm rest before it works") if left <= _HOT else None
 
 
-def _status(servo: ServoDetails) -> tuple[Verdict, str, str] | None:
+def _status(servo: ServoFacts) -> tuple[Verdict, str, str] | None:
     if not servo.faults:
         return None
     fix = FAULT_FIXES.get(servo.faults[0], "switch the arm's power off and on")
     return Verdict.FAIL, f"the servo reports {', '.join(servo.faults)}", fix
 
 
-def _calibration(servos: Sequence[ServoDetails], file: str) -> Iterator[CheckLine]:
-    known = [servo for servo in servos if servo.calibration is not None and servo.expected_calibration is not None]
-    fix = f"name the file that belongs to this arm in the setup; or run lerobot-calibrate, which writes {file} into it"
-    differing = 0
-    for servo in known:
-        own, expected = servo.calibration or {}, servo.expected_calibration or {}
-        differences = [
-            f"{name} {own.get(name)}, in the file {value}" for name, value in expected.items() if own.get(name) != value
-        ]
-        if differences:
-            differing += 1
-            found = f"the servo holds {'; '.join(differences)}"
-            yield CheckLine(f"calibration {servo.joint}", Verdict.FAIL, found, fix)
-    if known and not differing:
+def _calibration(servos: Sequence[ServoFacts], file: str, fix: str) -> Iterator[CheckLine]:
+    if different := _listed(one for servo in servos for one in servo.calibration_differences):
+        yield CheckLine("calibration", Verdict.FAIL, f"the servos do not hold what {file} says: {different}", fix)
+    else:
         yield CheckLine("calibration", Verdict.OK, f"the servos hold what {file} says")
 
 
-def _torque(servos: Sequence[ServoDetails]) -> Iterator[CheckLine]:
-    known = [servo for servo in servos if servo.torque_on is not None]
-    on = [servo.joint for servo in known if servo.torque_on]
+def _configuration(servos: Sequence[ServoFacts]) -> Iterator[CheckLine]:
+    if different := _listed(one for servo in servos for one in servo.configuration_differences):
+        yield CheckLine("configuration", Verdict.OK, f"connecting sets what differs: {different}")
+    else:
+        yield CheckLine("configuration", Verdict.OK, "the servos are set as this arm needs them")
+
+
+def _listed(differences: Iterable[object]) -> str:
+    """The first ones, and how many more there are; nothing where there is none."""
+    texts = [str(one) for one in differences]
+    return "; ".join(texts[:_FEW]) + (f"; and {len(texts) - _FEW} more" if len(texts) > _FEW else "")
+
+
+def _torque(servos: Sequence[ServoFacts]) -> Iterator[CheckLine]:
+    known = [servo for servo in servos if servo.torque is not None]
+    on = [servo.joint for servo in known if servo.torque]
     if known:
         found = f"on: {', '.join(on)}" if on else "off: the joints can be moved by hand"
         yield CheckLine("torque", Verdict.OK, "on: the joints are held" if len(on) == len(known) else found)
@@ -162,8 +182,8 @@ def _torque(servos: Sequence[ServoDetails]) -> Iterator[CheckLine]:
 
 def _each(
     subject: str,
-    servos: Iterable[ServoDetails],
-    rule: Callable[[ServoDetails], tuple[Verdict, str, str] | None],
+    servos: Iterable[ServoFacts],
+    rule: Callable[[ServoFacts], tuple[Verdict, str, str] | None],
     well: str,
 ) -> Iterator[CheckLine]:
     """A line for each servo that the rule finds something about; else `well`, where there is anything to say."""
@@ -172,6 +192,10 @@ def _each(
         yield CheckLine(f"{subject} {servo.joint}", verdict, text, fix)
     if not found and well:
         yield CheckLine(subject, Verdict.OK, well)
+
+
+def _model(number: int | None, models: Mapping[int, str]) -> str:
+    return models.get(number or 0, f"model {number}")
 
 
 def _span(values: Sequence[float | None], unit: str, form: str) -> str:

@@ -159,10 +159,10 @@ def _motion(profile: RobotProfile) -> Iterator[str]:
     """The keys that say how far, how fast and where to, each as a comment with what holds without it."""
     units = ", ".join(dict.fromkeys(joint.unit for joint in profile.action_joints))
     yield from _comment(
-        f"How far and how fast each joint may go, in the profile's units ({units}): position [lowest, highest], velocity per "
-        "second, acceleration per second squared, tracking_error between command and measurement, torque as a share "
-        "of what the motor can give. These hold without an entry here; slower demonstrations and a narrower "
-        "calibration tighten them."
+        f"How far and how fast each joint may go, in the profile's units ({units}): position [lowest, highest], "
+        "velocity per second, acceleration per second squared, tracking_error between command and measurement, "
+        "torque as a share of what the motor can give. These hold without an entry here; slower demonstrations and "
+        "a narrower calibration tighten them."
     )
     yield "# operating_limits:"
     for name, limit in _default_limits(profile).items():
