@@ -21,7 +21,7 @@ from ..drivers.feetech.ports import missing_port, refused_port, serial_ports
 from ..governor.options import GovernorOptions
 from ..limits import OperatingLimit
 from .robot_setup import RobotSetup, limits_without_servos, list_setups
-from .setup_file import options_of
+from .setup_file import device_class
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def camera_entry(profile: RobotProfile, name: str, text: str) -> dict[str, Any]:
 
 def needed_options(driver: str) -> list[str]:
     """Options that a driver cannot do without; UsageError for an unknown driver."""
-    return [name for name, info in options_of(ROBOTS, driver).model_fields.items() if info.is_required()]
+    return [name for name, info in device_class(ROBOTS, driver)[1].model_fields.items() if info.is_required()]
 
 
 def write_setup(path: Path, draft: SetupDraft) -> tuple[RobotSetup, list[str]]:

@@ -23,7 +23,7 @@ from smolpilot.robots.profile_errors import find_problem
 
 from ..governor.options import GovernorOptions
 from ..limits import JointLimits, OperatingLimit, effective_limits
-from .setup_file import EXPECTED, Device, SetupFile, options_of
+from .setup_file import EXPECTED, Device, SetupFile, device_class
 
 type Clock = Callable[[], float]
 
@@ -214,12 +214,12 @@ class _Reader:
 
     def _device(self, registry: Registry, what: str, device: Device, place: Location) -> DeviceSetup:
         """Its options, checked by the model of its type."""
-        if device.type not in (names := registry.names()):
-            found = f"unknown {what} type '{device.type}'."
-            raise self._problem((*place, "type"), found, fix=did_you_mean(device.type, names))
         try:
-            model, kind = options_of(registry, device.type), registry.get(device.type)
+            kind, model = device_class(registry, device.type)
         except UsageError as error:
+            if device.type not in (names := registry.names()):
+                fix = did_you_mean(device.type, names)
+                raise self._problem((*place, "type"), f"unknown {what} type '{device.type}'.", fix=fix) from None
             raise self._problem((*place, "type"), error.found, expected=error.expected, fix=error.fix) from None
         values = {key: self._resolved(key, value) for key, value in (device.model_extra or {}).items()}
         try:

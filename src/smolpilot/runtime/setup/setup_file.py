@@ -69,11 +69,15 @@ class SetupFile(pydantic.BaseModel):
     """When the governor holds, clamps or stops."""
 
 
-def options_of(registry: Registry, type_: str) -> type[pydantic.BaseModel]:
-    """The model of what a setup may say of a device beside its type; UsageError where its class has none."""
-    options = getattr(registry.get(type_), "Options", None)
+def device_class(registry: Registry, type_: str) -> tuple[Any, type[pydantic.BaseModel]]:
+    """The class of a device, and the model of what a setup may say of it beside its type.
+
+    UsageError for an unknown type, and for a class that has no such model.
+    """
+    kind = registry.get(type_)
+    options = getattr(kind, "Options", None)
     if isinstance(options, type) and issubclass(options, pydantic.BaseModel):
-        return options
+        return kind, options
     raise UsageError(
         f"The {registry.kind} '{type_}' cannot stand in a setup: its class has no `Options`.",
         expected="a class with `Options` (a pydantic model) and `from_options`",
@@ -101,7 +105,7 @@ def _choice(registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
     for name in registry.names():
         kind = {"type": {"const": name}}
         try:
-            schema = options_of(registry, name).model_json_schema()
+            schema = device_class(registry, name)[1].model_json_schema()
         except SmolpilotError:
             found.append({"type": "object", "properties": kind, "required": ["type"]})
             continue
