@@ -16,14 +16,15 @@ from .parsing.verbs import Verb
 
 @dataclass(frozen=True, kw_only=True)
 class SchemaOptions:
-    """Print the JSON schema of a YAML file: options of `train`, stages, or a robot profile.
+    """Print the JSON schema of a YAML file: options of `train`, stages, a robot profile or a setup.
 
     Editors with a YAML language server complete and check by it: put the line
     `# yaml-language-server: $schema=FILE` at the top of the YAML file.
     """
 
-    file: Annotated[tyro.conf.Positional[Literal["train", "stages", "profile"]], tyro.conf.arg(metavar="FILE")]
-    """Which file: `train` (--config of train), `stages` (--stages of train) or `profile` (a robot profile)."""
+    file: Annotated[tyro.conf.Positional[Literal["train", "stages", "profile", "setup"]], tyro.conf.arg(metavar="FILE")]
+    """Which file: `train` (--config of train), `stages` (--stages of train), `profile` (a robot profile) or `setup` (a
+    robot setup)."""
     out: Path | None = None
     """Write it into this new file. Default: standard output."""
 

@@ -15,6 +15,7 @@ import yaml
 from smolpilot.common.errors import ProfileError, did_you_mean
 from smolpilot.common.yaml_lines import Location, read_yaml
 
+from .file_kinds import refuse_other_kind, refuse_setup_name
 from .profile_errors import find_problem
 from .units import FACTORS, SCALES, SPELLINGS, Unit
 
@@ -208,6 +209,7 @@ class RobotProfile(_Strict):
         and expected."""
         form = "keys such as `name:`, `rate:` and `joints:`"
         values, lines = read_yaml(source, where, empty="robot profile", expected=form, error=ProfileError)
+        refuse_other_kind(values, "profile", where)
         return cls.from_values(values, where=where, lines=lines)
 
     @classmethod
@@ -228,6 +230,7 @@ class RobotProfile(_Strict):
         path = Path(text).expanduser()
         looks_like_path = path.suffix in (".yaml", ".yml") or "/" in text or path.is_file()
         if not looks_like_path:
+            refuse_setup_name(text)
             raise ProfileError(
                 f"There is no robot profile '{text}'.",
                 expected="the name of a shipped profile or the path of a .yaml file",

@@ -53,9 +53,9 @@ def completion_script(shell: Shell) -> str:
         verb = load(name)
         fields = fields_of(verb.options)
         for field in fields.values():
-            if field.choices or field.name == "robot" or (name, field.name) == ("robot show", "name"):
+            if choices := _choices(name, field):
                 place = field.option if not field.positional else name.split()[-1]
-                values.append(_case(8, f"{name}:{place}", _choices(field)))
+                values.append(_case(8, f"{name}:{place}", choices))
         typed = [word for field in fields.values() if not field.positional for word in field.spellings]
         more = ["--config"] if verb.config else []
         options.append(_case(16, name, ["--help", "--help-all", *more, *typed]))
@@ -70,9 +70,15 @@ def _case(indent: int, pattern: str, words: list[str]) -> str:
     return f'{"":<{indent}}"{pattern}") words="{" ".join(words)}" ;;'
 
 
-def _choices(field: Field) -> list[str]:
+def _choices(verb: str, field: Field) -> list[str]:
+    """The values that a field can have, where they can be listed: also the names of robot profiles and setups."""
+    from smolpilot.robots import list_profiles
+    from smolpilot.robots.file_kinds import shipped_setups
+
     if field.choices:
         return list(field.choices)
-    from smolpilot.robots import list_profiles
-
-    return list_profiles()
+    if (verb, field.name) in (("robot show", "name"), ("robot emulate", "name")):
+        return sorted([*list_profiles(), *shipped_setups()])
+    if field.name in ("robot", "profile"):
+        return list_profiles()
+    return shipped_setups() if verb.startswith("robot ") and field.name == "setup" else []

@@ -7,6 +7,7 @@ from typing import Any
 import pydantic
 
 from smolpilot.robots import RobotProfile
+from smolpilot.runtime.setup.setup_file import setup_schema
 from smolpilot.training import TrainOptions
 from smolpilot.training.options.sources import Source
 from smolpilot.training.stages.plan import NOT_IN_DEFAULTS, NOT_IN_OPTIONS, Gate, Plan, Scoring, Simulation, Stage
@@ -18,6 +19,7 @@ TITLES = {
     "train": "smolpilot train --config FILE",
     "stages": "smolpilot train --stages FILE",
     "profile": "smolpilot robot profile check FILE",
+    "setup": "smolpilot robot check FILE",
 }
 
 
@@ -25,6 +27,8 @@ def schema_of(name: str) -> dict[str, Any]:
     """The JSON schema of one of `TITLES`; a key that the reader refuses, it refuses, too."""
     if name == "profile":
         found = RobotProfile.model_json_schema()
+    elif name == "setup":
+        found = setup_schema()
     elif name == "train":
         found = _of_dataclass(TrainOptions, Source)
     else:

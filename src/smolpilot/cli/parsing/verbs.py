@@ -28,10 +28,12 @@ class Verb:
 _ROWS = (
     ("demo", "demo", "the whole way in seven minutes: record, train, evaluate, rollouts, report"),
     ("doctor", "doctor", "check Python, torch, devices, video codecs, disk and hub"),
-    ("robot", "", "robot profiles: list, show and check them"),
-    ("robot list", "robot:LIST", "list the shipped robot profiles"),
-    ("robot show", "robot:SHOW", "show a profile: joints, units, limits, cameras"),
-    ("robot profile check", "robot:CHECK", "validate a profile of your own"),
+    ("robot", "", "robot profiles and setups; find and emulate arms"),
+    ("robot list", "robot.listing:LIST", "list the shipped robot profiles and setups"),
+    ("robot show", "robot.listing:SHOW", "show a profile or a setup: joints, units, limits, cameras, driver"),
+    ("robot profile check", "robot.listing:CHECK", "validate a profile of your own"),
+    ("robot find", "robot.find", "list serial ports with the servos that answer on them"),
+    ("robot new", "robot.new", "write a setup for an arm of your own: asks, or takes options"),
     ("env", "", "simulated environments: which work here, and interpreters for others"),
     ("env list", "env:LIST", "list the environments, whether each works here, and how to install it"),
     ("env check", "env:CHECK", "let an environment's own expert play: does it succeed here?"),
@@ -62,7 +64,7 @@ _ROWS = (
     ("bundle", "bundle", "show a bundle; `bundle seal DIR` after a change, `bundle localize DIR` for LeRobot offline"),
     ("bundle seal", "bundle:SEAL", "renew the digests of a bundle after a change of your own"),
     ("bundle localize", "bundle:LOCALIZE", "write the absolute paths that LeRobot needs offline"),
-    ("schema", "editors_and_shells:SCHEMA", "print the JSON schema of a YAML file: train, stages, profile"),
+    ("schema", "editors_and_shells:SCHEMA", "print the JSON schema of a YAML file: train, stages, profile, setup"),
     ("completion", "editors_and_shells:COMPLETION", "print the completion script of bash or zsh"),
 )  # fmt: skip
 PURPOSES = {name: purpose for name, _, purpose in _ROWS}

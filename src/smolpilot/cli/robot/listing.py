@@ -1,4 +1,4 @@
-"""`smolpilot robot list`, `show NAME` and `profile check FILE`: robot profiles."""
+"""`smolpilot robot list`, `show NAME` and `profile check FILE`: robot profiles and setups as files say them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import tyro
 from smolpilot.common.option_types import Flag
 from smolpilot.common.text import json_text
 
-from .parsing.tables import table
-from .parsing.verbs import Verb
+from ..parsing.tables import table
+from ..parsing.verbs import Verb
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from smolpilot.robots import RobotProfile
+    from smolpilot.runtime.limits import Bound
+    from smolpilot.runtime.setup.robot_setup import DeviceSetup, RobotSetup
 
 
 @dataclass(kw_only=True)
 class ListOptions:
-    """List the shipped robot profiles."""
+    """List the shipped robot profiles (what a robot is) and setups (how one arm is reached)."""
 
     json: Flag = False
     """Print one JSON document."""
@@ -29,10 +31,10 @@ class ListOptions:
 
 @dataclass(kw_only=True)
 class ShowOptions:
-    """Show a robot profile: joints in order, units, limits, cameras."""
+    """Show a robot profile (joints in order, units, limits, cameras) or a setup (driver, cameras, limits)."""
 
     name: tyro.conf.Positional[str]
-    """A shipped profile (smolpilot robot list), or a YAML file."""
+    """A shipped profile or setup (smolpilot robot list), or a YAML file of either kind."""
     json: Flag = False
     """Print one JSON document."""
 
@@ -47,21 +49,44 @@ class CheckOptions:
     """Print one JSON document."""
 
 
-def list_profiles(options: ListOptions) -> None:
-    """Print every shipped profile."""
+def list_robots(options: ListOptions) -> None:
+    """Print every shipped profile and setup."""
     from smolpilot import robots
+    from smolpilot.runtime.setup.robot_setup import RobotSetup, list_setups
 
     profiles = [robots.RobotProfile.load(name) for name in robots.list_profiles()]
+    setups = [RobotSetup.load(name) for name in list_setups()]
     if options.json:
-        print(json_text([profile.model_dump(mode="json") for profile in profiles]))
-    else:
-        _list(profiles)
+        print(
+            json_text(
+                {
+                    "profiles": [profile.model_dump(mode="json") for profile in profiles],
+                    "setups": [{"name": setup.name, **setup.values()} for setup in setups],
+                }
+            )
+        )
+        return
+    _list(profiles)
+    rows = table("setup", "profile", "driver", "cameras", "description")
+    for setup in setups:
+        cameras = ", ".join(setup.cameras) or "none"
+        rows.add_row(setup.name, setup.profile.name, setup.driver.type, cameras, setup.description)
+    _print(rows)
+    print("A setup for an arm of your own: smolpilot robot new FILE")
 
 
 def show(options: ShowOptions) -> None:
-    """Print one profile."""
+    """Print one profile or setup."""
     from smolpilot.robots import RobotProfile
+    from smolpilot.runtime.setup.robot_setup import RobotSetup, is_setup
 
+    if is_setup(options.name):
+        setup = RobotSetup.load(options.name)
+        if options.json:
+            print(json_text(setup.values()))
+        else:
+            _show_setup(setup)
+        return
     profile = RobotProfile.load(options.name)
     if options.json:
         print(json_text(profile.model_dump(mode="json")))
@@ -121,6 +146,42 @@ def _show(profile: RobotProfile) -> None:
         print(f"Also accepted as joint names in a dataset: {', '.join(aliases)}; each also as NAME.pos")
 
 
+def _show_setup(setup: RobotSetup) -> None:
+    from smolpilot.runtime.setup.robot_setup import limits_without_servos
+
+    print(f"{setup.name}: {setup.description or 'a robot setup'}")
+    print(f"profile: {setup.profile_source} ({setup.profile.description})")
+    devices = table("device", "type", "options")
+    devices.add_row("driver", setup.driver.type, _options(setup.driver))
+    for name, camera in setup.cameras.items():
+        devices.add_row(f"camera {name}", camera.type, _options(camera))
+    _print(devices)
+    if setup.missing_cameras:
+        print(f"Cameras of the profile that this setup leaves out: {', '.join(setup.missing_cameras)}")
+    joints = table("joint", "unit", "position", "velocity", "acceleration", "tracking error", "torque", "start pose")
+    for name, limits in limits_without_servos(setup.profile, setup.operating_limits).items():
+        unit = setup.profile.joint(name).unit
+        start = f"{setup.start_pose[name]:g}" if name in setup.start_pose else ""
+        if limits is None:
+            joints.add_row(name, unit, "unknown", "", "", "", "", start)
+            continue
+        cells = [_bound(one) for one in (limits.velocity, limits.acceleration, limits.tracking, limits.torque)]
+        joints.add_row(name, unit, f"{_bound(limits.low)} .. {_bound(limits.high)}", *cells, start)
+    _print(joints)
+    print("Calibration and demonstrations narrow these; smolpilot robot check shows what is in force at the arm.")
+    if changed := setup.values().get("governor"):
+        print(f"governor: {', '.join(f'{name} {value:g}' for name, value in changed.items())}")
+
+
+def _bound(bound: Bound | None) -> str:
+    return "" if bound is None else f"{bound.value:.4g} {bound.origin.split()[0]}"
+
+
+def _options(device: DeviceSetup) -> str:
+    values = device.options.model_dump(mode="json", exclude_unset=True)
+    return ", ".join(f"{name}: {value}" for name, value in values.items())
+
+
 def _print(rows: Table) -> None:
     from smolpilot.common.terminal import Terminal
 
@@ -129,6 +190,6 @@ def _print(rows: Table) -> None:
     (console if console.is_terminal else Terminal(width=160)).print(rows)
 
 
-LIST = Verb(ListOptions, list_profiles)
+LIST = Verb(ListOptions, list_robots)
 SHOW = Verb(ShowOptions, show)
 CHECK = Verb(CheckOptions, check)

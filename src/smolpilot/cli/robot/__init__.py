@@ -1,0 +1,1 @@
+"""The verbs of `smolpilot robot`: profiles, setups, and the arms behind them."""

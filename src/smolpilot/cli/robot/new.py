@@ -1,0 +1,160 @@
+"""`smolpilot robot new FILE`: writes a robot setup, from options or from answers on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from smolpilot.common.errors import SmolpilotError, UsageError
+from smolpilot.common.option_types import Pairs
+
+from ..parsing.verbs import Verb
+
+if TYPE_CHECKING:
+    from smolpilot.robots import RobotProfile
+
+
+@dataclass(kw_only=True)
+class NewOptions:
+    """Write a robot setup: which robot it is, and how this one is reached. Asks on a terminal for what is missing.
+
+    The file explains each of its keys, and has the limits that hold by default as comments.
+    """
+
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """The new YAML file; it must not exist."""
+    profile: str | None = None
+    """Robot profile: a shipped name (smolpilot robot list) or a YAML file."""
+    driver: str | None = None
+    """What reaches the arm: `feetech` for an SO-100 or SO-101, `emulated` for servos that are not there (smolpilot
+    plugins lists them)."""
+    port: str | None = None
+    """Serial port of the arm; smolpilot robot find shows them."""
+    calibration: str | None = None
+    """The arm's calibration: the id under which LeRobot calibrated it, or the path of its .json file."""
+    driver_options: Pairs = field(default_factory=dict)
+    """Further options of the driver, as `plant=environment:tabletop`."""
+    camera: Pairs = field(default_factory=dict)
+    """Cameras of the profile, as `front=file:front.mp4` or `top=environment`; sizes and rate are the profile's."""
+
+
+def run(options: NewOptions) -> None:
+    """Ask for what is missing, write the file and say what comes next."""
+    from smolpilot.common.atomic import refuse_existing
+    from smolpilot.runtime.setup.new_setup import SetupDraft, camera_entry, write_setup
+
+    refuse_existing(options.out, "files")
+    asks = sys.stdin.isatty() and sys.stdout.isatty()
+    profile = _profile(options.profile, asks)
+    driver = {"type": _driver(options.driver, asks), **_values(options.driver_options)}
+    driver |= {name: value for name in ("port", "calibration") if (value := getattr(options, name)) is not None}
+    asked = asks and _complete(driver, profile)
+    cameras = {name: camera_entry(profile, name, text) for name, text in options.camera.items()}
+    if asked or (asks and options.driver is None):
+        cameras |= _ask_cameras(profile, [name for name in profile.camera_names if name not in cameras])
+    source = options.profile or profile.name
+    setup, notes = write_setup(options.out, SetupDraft(source, driver, cameras))
+    print(f"{options.out}: {setup.profile.name} by driver {setup.driver.type}, {_cameras(list(setup.cameras))}")
+    for note in notes:
+        print(f"note: {note}")
+    print(f"Next: smolpilot robot check {options.out}   (tries all of it, and moves nothing)")
+
+
+def _profile(given: str | None, asks: bool) -> RobotProfile:
+    from smolpilot.robots import RobotProfile, list_profiles
+
+    if given is not None:
+        return RobotProfile.load(given)
+    if not asks:
+        raise UsageError("--profile is not given.", expected=f"a YAML file, or one of {', '.join(list_profiles())}")
+    print(f"Shipped profiles: {', '.join(list_profiles())}")
+    return _ask("Robot profile (a name, or a YAML file)", RobotProfile.load)
+
+
+def _driver(given: str | None, asks: bool) -> str:
+    from smolpilot.contracts.registry import ROBOTS
+    from smolpilot.runtime.setup.new_setup import needed_options
+
+    def known(name: str) -> str:
+        needed_options(name)
+        return name
+
+    if given is not None:
+        return known(given)
+    if not asks:
+        raise UsageError("--driver is not given.", expected=f"one of {', '.join(ROBOTS.names())}")
+    return _ask(f"Driver ({', '.join(ROBOTS.names())})", known)
+
+
+def _complete(driver: dict[str, Any], profile: RobotProfile) -> bool:
+    """Ask for the options that the driver needs; whether there was any to ask for."""
+    from smolpilot.runtime.calibration import find_calibration, read_calibration
+    from smolpilot.runtime.setup.found_ports import find_ports, known_calibrations
+    from smolpilot.runtime.setup.new_setup import needed_options
+
+    missing = [name for name in needed_options(driver["type"]) if name not in driver]
+    for name in missing:
+        if name == "port":
+            print("Ports:")
+            for port in find_ports():
+                print(f"  {port.device}  {port.description}: {port.looks_like or port.problem or 'servos answer'}")
+        if name == "calibration":
+            print(f"Arms that LeRobot has calibrated here: {', '.join(known_calibrations()['follower']) or 'none'}")
+
+        def checked(text: str, name: str = name) -> str:
+            if name == "calibration":
+                read_calibration(find_calibration(text), profile)
+            if name == "port" and not Path(text).exists():
+                raise UsageError(f"There is no port {text}.")
+            return text
+
+        driver[name] = _ask(name.capitalize(), checked)
+    return bool(missing)
+
+
+def _ask_cameras(profile: RobotProfile, names: Sequence[str]) -> dict[str, Any]:
+    from smolpilot.runtime.setup.new_setup import camera_entry
+
+    found = {}
+    for name in names:
+
+        def entry(text: str, name: str = name) -> dict[str, Any]:
+            return camera_entry(profile, name, text) if text else {}
+
+        if answer := _ask(f"Camera '{name}' (as file:PATH; nothing leaves it out)", entry, empty=True):
+            found[name] = answer
+    return found
+
+
+def _ask[T](question: str, read: Callable[[str], T], *, empty: bool = False) -> T:
+    """Ask until there is an answer that can be read."""
+    while True:
+        try:
+            text = input(f"{question}: ").strip()
+        except EOFError:
+            raise UsageError(f"No answer to: {question}.", fix="give it as an option") from None
+        if not text and not empty:
+            continue
+        try:
+            return read(text)
+        except SmolpilotError as error:
+            print(f"  {error.found} {error.fix}".rstrip())
+
+
+def _values(pairs: dict[str, str]) -> dict[str, Any]:
+    """Values as YAML reads them: numbers, true and false, lists."""
+    import yaml
+
+    return {name: yaml.safe_load(text) for name, text in pairs.items()}
+
+
+def _cameras(names: list[str]) -> str:
+    return f"cameras {', '.join(names)}" if names else "no cameras"
+
+
+VERB = Verb(NewOptions, run)
