@@ -22,7 +22,7 @@ def make_robot(
     return GovernedRobot(
         setup.profile,
         driver,
-        setup.make_cameras(clock=clock),
+        setup.make_cameras(driver, clock=clock),
         operating_limits=setup.operating_limits,
         demonstrated_velocity=None if demonstrated is None else demonstrated.velocity,
         demonstrated_acceleration=None if demonstrated is None else demonstrated.acceleration,
