@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from smolpilot.common.text import json_text, pluralize
+from smolpilot.common.text import json_text, plain_lines, pluralize
 from smolpilot.selftest.preflight_options import PreflightOptions
 
 from .parsing.verbs import Verb
@@ -56,9 +56,15 @@ def _print(lines: list[tuple[str, str, str, str]]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("", "", "found", "what to do"):
         table.add_column(column, overflow="fold")
+    further: list[str] = []
     for topic, verdict, found, fix in lines:
-        table.add_row(topic, Text(verdict, style=_STYLES[verdict]), Text(found), Text(fix))
+        # A table within is too wide for a column: it follows below.
+        first, _, below = found.partition("\n")
+        table.add_row(topic, Text(verdict, style=_STYLES[verdict]), Text(first), Text(fix))
+        further += [f"\n{topic}:\n{below}"] if below else []
     Terminal().print(table)
+    for text in further:
+        print(plain_lines(text))
 
 
 VERB = Verb(PreflightOptions, run)

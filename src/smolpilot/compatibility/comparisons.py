@@ -11,6 +11,7 @@ from smolpilot.common.statistics import Statistics, is_still
 from smolpilot.contracts import TOKENS
 from smolpilot.contracts.trained_on import other_rate, same_speed
 from smolpilot.datasets.statistics.stored_statistics import disagreements, leave_out, outliers
+from smolpilot.robots.demonstrated_table import origin_text, table_lines
 
 from .statistics_distance import hardly_moves, listed_far, measure, nearness
 from .verdict import Line, Verb
@@ -18,6 +19,7 @@ from .verdict import Line, Verb
 if TYPE_CHECKING:
     from smolpilot.contracts import Policy, TokenizedPolicy
     from smolpilot.datasets import Dataset
+    from smolpilot.robots.demonstrated import Demonstrated
 
 _LISTED = 3
 
@@ -102,6 +104,29 @@ def rate_lines(trained: float | None, own: float, verb: Verb, who: str = "the po
         else f"train on datasets of {trained:g} frames per second, or long enough to unlearn the old speed"
     )
     yield Line("rate", "warning", text, fix)
+
+
+def limit_lines(demonstrated: Demonstrated, whose: str) -> Iterator[Line]:
+    """Limits and start poses of demonstrations as a table; `whose` they are, as "training keeps in the bundle"."""
+    text = [f"{whose}: {origin_text(demonstrated)}", *table_lines(demonstrated)]
+    yield Line("operating limits", "ok", "\n".join(text))
+
+
+def faster_lines(own: Demonstrated, parent: Demonstrated) -> Iterator[Line]:
+    """Joints that a dataset moves faster than the limits which the policy kept of its demonstrations."""
+    faster = []
+    for joint in own.joints:
+        limit = parent.limits_of(joint.name)
+        if limit is None or limit.unit != joint.unit or limit.velocity is None or joint.velocity is None:
+            continue
+        speed = joint.velocity / own.factor
+        if speed > limit.velocity:
+            faster.append(f"{joint.name} {speed:.4g} {joint.unit}/s (limit {limit.velocity:.4g})")
+    if faster:
+        more = f" and {len(faster) - _LISTED} more" if len(faster) > _LISTED else ""
+        found = f"the dataset moves faster than the policy's limits allow: {'; '.join(faster[:_LISTED])}{more}"
+        fix = "check the units (--units) and the rate; training keeps the higher limits"
+        yield Line("operating limits", "warning", found, fix)
 
 
 def instruction_lines(dataset: Dataset, policy: Policy | None, given: str | None, verb: Verb) -> Iterator[Line]:

@@ -18,9 +18,10 @@ from smolpilot.datasets.left_out import left_out_note
 from smolpilot.datasets.read.joint_units import check_joints, doubt_units, find_profile
 from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.robots import RobotProfile, findings_of
+from smolpilot.robots.demonstrated import Demonstrated
 from smolpilot.robots.layout import FrameLayout, map_layout, to_policy_order
 
-from .comparisons import drift_lines, instruction_lines, number_lines, rate_lines, stored_lines
+from .comparisons import drift_lines, faster_lines, instruction_lines, number_lines, rate_lines, stored_lines
 from .datasets_together import OpenedDataset, other_rates, other_units
 from .verdict import Line, Verb
 
@@ -30,6 +31,8 @@ def preflight_training(
     policy: contracts.Policy,
     *,
     parent_rate: float | None,
+    demonstrated: Demonstrated | None = None,
+    parent: Demonstrated | None = None,
     units_given: bool,
     robot_named: bool,
     instruction: str | None = None,
@@ -37,8 +40,8 @@ def preflight_training(
 ) -> list[Line]:
     """What is left to compare once a run is prepared, which has accepted joints, cameras and the parent's statistics.
 
-    parent_rate: frames per second that the parent was trained at. units_given, robot_named: whether the user said
-    them.
+    parent_rate: frames per second that the parent was trained at. demonstrated, parent: limits by the run's own
+    demonstrations and by the parent's. units_given, robot_named: whether the user said them.
     """
     spec = policy.spec
     assert spec.profile is not None
@@ -61,6 +64,8 @@ def preflight_training(
         lines.append(Line("rate", "warning", rates, "train on datasets of one rate"))
     if units := other_units(datasets):
         lines.append(Line("units", "error", units, "bring them to one unit before they are mixed"))
+    if demonstrated is not None and parent is not None:
+        lines += faster_lines(demonstrated, parent)
     return lines
 
 

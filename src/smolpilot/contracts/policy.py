@@ -17,6 +17,7 @@ from .spec_check import SpecCheck, is_rate
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
+    from smolpilot.robots.demonstrated import Demonstrated
 
 # What a policy may be able to do beside `predict`; callers ask `spec.capabilities`.
 TWO_STAGE = "two-stage"  # begin(images, instruction), then finish(state): see TwoStagePolicy
@@ -63,6 +64,7 @@ class PolicySpec:
     `n_obs_steps`: how many observations it reads, one step apart; with more than one, callers give those before the
     newest as its `history` (contracts.History). `image_sizes`: camera -> (height, width) that it was trained with.
     `statistics`: of `observation.state` and `action` in training, in robot units; empty where unknown.
+    `demonstrated`: how fast the joints were moved in training, and where episodes began; None where unknown.
     """
 
     name: str
@@ -81,6 +83,7 @@ class PolicySpec:
     statistics: Statistics = field(default_factory=dict)
     capabilities: frozenset[str] = frozenset()
     facts: PolicyFacts = field(default_factory=PolicyFacts)
+    demonstrated: Demonstrated | None = None
 
     def __post_init__(self) -> None:
         """SmolpilotError for what no policy can be: whoever reads a spec may rely on it."""

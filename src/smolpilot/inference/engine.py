@@ -326,6 +326,7 @@ class Engine(ChunkedPolicy):
             slots=[settings.config.cameras[i] for i in settings.cameras],
             n_action_steps=self._horizon,
             lineage=shell.lineage,
+            demonstrated=shell.demonstrated,
             capabilities=_CAPABILITIES,
             facts=PolicyFacts(
                 source=shell.report.source,

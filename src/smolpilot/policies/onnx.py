@@ -30,6 +30,7 @@ from smolpilot.contracts.policy import (
     PolicySpec,
 )
 from smolpilot.robots import RobotProfile, list_profiles
+from smolpilot.robots.demonstrated import read_demonstrated
 from smolpilot.robots.layout import FrameLayout
 from smolpilot.robots.units import SPELLINGS
 from smolpilot.smolvla.transforms.camera_slots import pair_embodiment
@@ -226,6 +227,7 @@ def _spec(
         instructions=tuple(facts["instructions"]),
         rate=facts["rate"],
         capabilities=frozenset({RANDOM, TOKENS}),
+        demonstrated=read_demonstrated(folder),
         facts=PolicyFacts(
             source=str(folder),
             kind="onnx",

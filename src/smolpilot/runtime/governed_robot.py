@@ -233,7 +233,7 @@ class GovernedRobot:
 
     def _send(self, decision: Decision, now: float) -> float:
         """Write to the bus; when."""
-        if decision.command is None or self._gone is not None:
+        if decision.command is None or not decision.send or self._gone is not None:
             return now
         try:
             with self._bus:

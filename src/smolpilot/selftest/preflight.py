@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smolpilot.common.errors import SmolpilotError
-from smolpilot.compatibility.comparisons import drift_lines, instruction_lines, number_lines
+from smolpilot.compatibility.comparisons import drift_lines, instruction_lines, limit_lines, number_lines
 from smolpilot.compatibility.preflight_checks import (
     chunk_lines,
     dataset_line,
@@ -24,6 +24,7 @@ from smolpilot.compatibility.preflight_checks import (
 from smolpilot.compatibility.verdict import Line, failed
 from smolpilot.datasets import DatasetMeta, open_dataset, parse_episodes, read_meta
 from smolpilot.datasets.read.joint_units import check_joints, derive_profile, find_profile, with_cameras
+from smolpilot.datasets.statistics.operating_limits import demonstrated_by
 from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.layout import frame_layout, to_policy_order
@@ -67,6 +68,7 @@ def preflight(options: PreflightOptions) -> list[Line]:
         *_camera_slots(parent.cameras),
         *_scale_lines(prepared),
         *prepared.preflight(options.instruction, verb="preflight"),
+        *_limits(prepared),
     ]
 
 
@@ -103,11 +105,12 @@ def _preflight_dataset(options: PreflightOptions) -> list[Line]:
         ("ranges", lambda: range_lines(dataset, layout, profile, named=options.robot is not None)),
         ("cameras", lambda: _cameras(meta, profile)),
         ("rate", lambda: chunk_lines(meta, profile)),
+        ("operating limits", lambda: limit_lines(demonstrated_by(dataset, layout, profile), "by all its episodes")),
         ("statistics", lambda: number_lines(dataset, stored, exact_statistics(dataset), "preflight")),
         ("instruction", lambda: instruction_lines(dataset, None, options.instruction, "preflight")),
     ]
     for topic, compare in checks:
-        if topic in ("units", "ranges") and any(line.topic == "joints" for line in lines):
+        if topic in ("units", "ranges", "operating limits") and any(line.topic == "joints" for line in lines):
             continue  # without the joints there is nothing to compare
         try:
             lines += list(compare())
@@ -132,6 +135,12 @@ def _scale_lines(prepared: Prepared) -> Iterator[Line]:
     for line in drift_lines(prepared.policy.statistics, moved, state, action, "preflight"):
         # Prepared in spite of it: --norm-stats parent was given.
         yield replace(line, verdict="warning") if line.verdict == "error" else line
+
+
+def _limits(prepared: Prepared) -> Iterator[Line]:
+    """What a training would keep of how fast the joints are moved."""
+    if prepared.policy.demonstrated is not None:
+        yield from limit_lines(prepared.policy.demonstrated, "what training keeps in the bundle")
 
 
 def _camera_slots(paired: Pairing) -> Iterator[Line]:

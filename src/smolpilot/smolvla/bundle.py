@@ -19,7 +19,7 @@ from smolpilot.version import __version__
 from .checkpoint.facts import Facts
 from .checkpoint.locate import CONFIG, existing, locate
 from .checkpoint.processors import PREPROCESSOR, read_processors, write_processors
-from .checkpoint.sealing import FACTS, ROBOT, VLM, json_file_text, replace_files, with_digests
+from .checkpoint.sealing import FACTS, LIMITS, ROBOT, VLM, json_file_text, replace_files, with_digests
 from .checkpoint.weight_files import WEIGHTS
 from .checkpoint.weights import lerobot_weights
 from .config.json_file import read_json
@@ -59,6 +59,8 @@ def save_bundle(policy: Policy, path: str | Path) -> Path:
         )
         if policy.profile is not None:
             (folder / ROBOT).write_text(policy.profile.to_yaml(), encoding="utf-8")
+        if policy.demonstrated is not None:
+            (folder / LIMITS).write_text(json_file_text(policy.demonstrated.to_json()), encoding="utf-8")
         (folder / FACTS).write_text(json_file_text(with_digests(facts.written(), folder)), encoding="utf-8")
         for path in folder.glob("*.safetensors"):
             # safetensors writes for the owner alone; a bundle is as readable as its other files.

@@ -15,6 +15,7 @@ from smolpilot.common.statistics import Statistics
 from smolpilot.common.text import listed_joints
 from smolpilot.datasets.read.joint_units import derive_profile, with_cameras
 from smolpilot.robots import Joint, RobotProfile
+from smolpilot.robots.demonstrated import Demonstrated
 from smolpilot.robots.layout import FrameLayout, check_dimensions, map_layout, to_policy_order
 from smolpilot.version import __version__
 
@@ -131,6 +132,7 @@ def adapt_policy(
     else:
         moved = to_policy_order(statistics, FrameLayout.of_dataset(meta), profile)
         notes.append("statistics: the given ones, not the parent's")
+    kept = _kept_limits(policy, profile, notes)
     parent = policy.transforms_config
     texts = _instructions(meta, instructions)
     if parent.tokenizer.vocab_size == SIZE and "tokenizer_max_length" not in chosen:
@@ -144,8 +146,18 @@ def adapt_policy(
     report = LoadReport(policy.report.source, "fine-tuning of", found_dtypes=policy.report.found_dtypes, notes=notes)
     lineage = _lineage(meta, {"parent": {"source": policy.report.source, **policy.lineage}})
     return Policy(
-        model, transforms, lineage=lineage, report=fill_sizes(report, model), unused_weights=policy.unused_weights
-    )
+        model, transforms, lineage=lineage, report=fill_sizes(report, model), unused_weights=policy.unused_weights,
+        demonstrated=kept,
+    )  # fmt: skip
+
+
+def _kept_limits(parent: Policy, profile: RobotProfile, notes: list[str]) -> Demonstrated | None:
+    """The limits of the parent's demonstrations, where they are of the same joints."""
+    found = parent.demonstrated
+    kept = None if found is None else found.for_profile(profile)
+    if found is not None and kept is None:
+        notes.append("operating limits: those of the parent's demonstrations are of other joints or units: left out")
+    return kept
 
 
 def randomize_weights(policy: Policy, seed: int) -> None:

@@ -20,6 +20,7 @@ from smolpilot.common.keys import ACTION, STATE
 from smolpilot.common.progress import working
 from smolpilot.common.text import plain, shown
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.demonstrated import Demonstrated, read_demonstrated
 from smolpilot.robots.layout import FrameLayout, to_policy_order
 
 from .bundle import is_hub_name
@@ -37,7 +38,7 @@ from .checkpoint.locate import (
 )
 from .checkpoint.lora_adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter
 from .checkpoint.processors import Processors, read_processors, statistic_of
-from .checkpoint.sealing import FACTS, ROBOT, VLM, Comparison, check_digests, compared, renew
+from .checkpoint.sealing import FACTS, LIMITS, ROBOT, VLM, Comparison, check_digests, compared, renew
 from .checkpoint.statistics_binding import Bound, bind_statistics, check_agreement
 from .checkpoint.weight_files import WeightFile, has_weights, open_weights
 from .checkpoint.weights import (
@@ -115,6 +116,7 @@ def load_policy(
             lineage=read.facts.lineage if read.facts else {"parent": located.source},
             report=fill_sizes(_report(read, located.source, bound, merged=need_weights), model),
             unused_weights=UnusedWeights(read.weights, read.found.unused) if read.found.unused else None,
+            demonstrated=read.demonstrated,
         )
     policy.report.digests = comparison.text
     policy.load_seconds = time.perf_counter() - begin
@@ -188,6 +190,7 @@ class _Checkpoint:
     processors: Processors | None
     facts: Facts | None
     profile: RobotProfile | None
+    demonstrated: Demonstrated | None
     config: PolicyConfig
     found: WeightReport
 
@@ -220,6 +223,7 @@ def _read(located: Located, tokenizer_dir: str | Path | None) -> _Checkpoint:
     tokenizer = PolicyTokenizer(_vlm_folder(vlm_name, located, base, tokenizer_dir))
     processors = read_processors(folder) or (read_processors(base) if base else None)
     facts, profile = Facts.read(folder), _profile(folder)
+    demonstrated = _demonstrated(folder, profile)
     config = PolicyConfig.from_lerobot(
         values,
         _dimensions(tokenizer.folder, vlm_name),
@@ -239,7 +243,7 @@ def _read(located: Located, tokenizer_dir: str | Path | None) -> _Checkpoint:
         config = dataclasses.replace(config, newer=facts.lerobot_keys | config.newer)
     found = inspect_weights(weights, config)
     check_weights(found, weights)
-    return _Checkpoint(adapter, weights, tokenizer, processors, facts, profile, config, found)
+    return _Checkpoint(adapter, weights, tokenizer, processors, facts, profile, demonstrated, config, found)
 
 
 def _is_adapter(folder: Path) -> bool:
@@ -327,6 +331,21 @@ def _profile(folder: Path) -> RobotProfile | None:
         # The user wrote none: the bundle is damaged.
         more = f" ({error.fix})" if error.fix else ""
         raise CheckpointError(error.found, expected=error.expected, fix=f"copy the bundle again{more}") from error
+
+
+def _demonstrated(folder: Path, profile: RobotProfile | None) -> Demonstrated | None:
+    """The limits of the demonstrations that a bundle keeps, which are of its robot's joints."""
+    found = read_demonstrated(folder)
+    if found is None or profile is None:
+        return found
+    own = found.for_profile(profile)
+    if own is None:
+        raise CheckpointError(
+            f"{folder / LIMITS} is of other joints or units than {ROBOT}.",
+            expected="the limits of the robot's own joints",
+            fix=f"copy the bundle again; or remove {LIMITS}, then: smolpilot bundle seal {shlex.quote(str(folder))}",
+        )
+    return own
 
 
 def _statistics(read: _Checkpoint, stats_from: str | Path | None, *, need: bool) -> Bound:

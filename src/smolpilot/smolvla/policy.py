@@ -41,6 +41,7 @@ from .transforms.transform_list import Transforms, TransformsConfig
 
 if TYPE_CHECKING:
     from smolpilot.robots import RobotProfile
+    from smolpilot.robots.demonstrated import Demonstrated
 
 NAME = "smolvla"
 
@@ -108,6 +109,7 @@ class Policy(ChunkedPolicy):
         lineage: Mapping[str, Any] | None = None,
         report: LoadReport | None = None,
         unused_weights: UnusedWeights | None = None,
+        demonstrated: Demonstrated | None = None,
     ) -> None:
         super().__init__(model.config.n_action_steps, model.config.num_steps)
         self._model: SmolVLA | None = model
@@ -118,6 +120,7 @@ class Policy(ChunkedPolicy):
         self.lineage: dict[str, Any] = dict(lineage or {})
         self.report = report or LoadReport(source="", kind="policy")
         self.unused_weights = unused_weights
+        self.demonstrated = demonstrated  # limits and start poses of all that it was trained on, where known
         self.load_seconds = 0.0
         self.pairing = Pairing(dict(self._transforms_config.camera_map))  # how the cameras came into the slots
         self._last_ms: dict[str, float] = {}
@@ -129,6 +132,7 @@ class Policy(ChunkedPolicy):
             self._transforms_config,
             n_action_steps=self._horizon,
             lineage=self.lineage,
+            demonstrated=self.demonstrated,
             facts=PolicyFacts(
                 source=self.report.source,
                 kind=NAME,
@@ -304,6 +308,7 @@ def policy_spec(
     facts: PolicyFacts,
     name: str = NAME,
     slots: Sequence[str] | None = None,
+    demonstrated: Demonstrated | None = None,
     capabilities: frozenset[str] = frozenset({RANDOM, TIMED, TOKENS}),
 ) -> PolicySpec:
     """The spec of a SmolVLA policy, plain or by an engine, from what its transforms are built from.
@@ -329,6 +334,7 @@ def policy_spec(
         rate=trained_rate(lineage, profile.rate if profile is not None else None),
         image_sizes={camera: config.image_shapes[slot][1:] for camera, slot in filled.items()},
         statistics=made_from.statistics,
+        demonstrated=demonstrated,
         capabilities=capabilities,
         facts=dataclasses.replace(facts, camera_map={**filled, **left_out}, lineage=dict(lineage)),
     )

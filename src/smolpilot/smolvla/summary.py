@@ -7,6 +7,7 @@ from typing import Any
 
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.datasets.splits import episode_ranges
+from smolpilot.robots.demonstrated_table import origin_text, table_lines
 
 from .policy import Policy
 from .transforms.camera_slots import camera_text
@@ -29,6 +30,7 @@ def summary(policy: Policy) -> dict[str, Any]:
             feature: {name: value.tolist() for name, value in stats.items()}
             for feature, stats in policy.statistics.items()
         },
+        "operating_limits": None if policy.demonstrated is None else policy.demonstrated.to_json(),
         "lineage": policy.lineage,
         "report": policy.report.to_json(),
     }
@@ -50,6 +52,7 @@ def summary_text(policy: Policy) -> str:
     lines.append(
         f"instructions  {len(texts) or 'none'} recorded" + "".join(f"\n              {text}" for text in texts)
     )
+    lines += [f"{'limits' if i == 0 else '':<13} {text}" for i, text in enumerate(_limits(policy))]
     lines += [f"lineage       {key}: {_fact_text(value)}" for key, value in facts["lineage"].items()]
     return "\n".join(lines)
 
@@ -60,6 +63,14 @@ def _joints(policy: Policy, feature: str) -> list[str]:
         return [f"{joint.name} [{joint.unit}]" for joint in joints]
     dim = policy.config.state_dim if feature == STATE else policy.config.action_dim
     return [f"joint {i}" for i in range(dim)]
+
+
+def _limits(policy: Policy) -> list[str]:
+    """Limits and start poses of the demonstrations, with their origin."""
+    found = policy.demonstrated
+    if found is None:
+        return ["none kept of the demonstrations (not trained by smolpilot, or by an earlier version)"]
+    return [origin_text(found), *table_lines(found)]
 
 
 def _fact_text(value: Any) -> str:

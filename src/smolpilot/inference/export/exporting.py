@@ -13,6 +13,7 @@ from smolpilot.common.atomic import atomic_folder
 from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.common.hashing import b2sum
 from smolpilot.common.keys import ACTION
+from smolpilot.robots.demonstrated import FILE
 from smolpilot.smolvla.config.vlm_folder import TOKENIZER
 from smolpilot.smolvla.network.flow_matching import frequencies
 from smolpilot.version import __version__
@@ -65,6 +66,9 @@ def export_policy(
             )
             progress("graphs", i + 1, len(graphs.GRAPHS))
         (folder / "tokenizer.json").write_bytes(policy.tokenizer.folder.files[TOKENIZER])
+        if policy.demonstrated is not None:
+            limits = json.dumps(policy.demonstrated.to_json(), indent=2, ensure_ascii=False)
+            (folder / FILE).write_text(limits + "\n", encoding="utf-8")
         facts = with_digests(facts, folder)
         (folder / "policy.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.copyfile(Path(__file__).with_name("example.py"), folder / "example.py")

@@ -124,11 +124,13 @@ class Governor:
             self._check_ages(now, request, images or {}, flags)
         if self.stop is None:
             self._check_request(now, request, action, flags)
+        before = self._motion.position
         if dt > 0:
             self._move(dt, action, flags)
+        news = self.stop is None or not np.array_equal(before, self._motion.position)
         if self.stop is not None:
             flags.setdefault(Flag.STOPPED, set())
-        return self._decide(requested, self._motion.position.copy(), flags, torque)
+        return self._decide(requested, self._motion.position.copy(), flags, torque, send=news)
 
     def _decide(
         self,
@@ -136,12 +138,14 @@ class Governor:
         command: Joints | None,
         flags: Mapping[str, set[str]],
         torque: Mapping[str, float],
+        *,
+        send: bool = False,
     ) -> Decision:
         order = {name: i for i, name in enumerate(self._names)}
         told = {str(flag): tuple(sorted(names, key=lambda n: order.get(n, 0))) for flag, names in flags.items()}
         for flag, names in told.items():
             self.counts.update((flag, name) for name in names or ("",))
-        return Decision(requested, command, told, self.stop, self._relaxed, torque or None)
+        return Decision(requested, command, told, self.stop, self._relaxed, torque or None, send)
 
     def _step_time(self, now: float) -> float:
         """How much time this tick's motion has: never more than a tick is meant to take."""
@@ -163,7 +167,9 @@ class Governor:
             return None, held
         try:
             with np.errstate(all="ignore"):
-                action = np.array(request.action, dtype=np.float64)
+                given = np.asarray(request.action)
+                # Text, dates and truth values turn into numbers, too, and nobody has meant any.
+                action = given.astype(np.float64) if given.dtype.kind in "fiu" else np.zeros(0)
                 requested = action.astype(np.float32)
         except (TypeError, ValueError, OverflowError):
             action, requested = np.zeros(0), empty

@@ -44,7 +44,9 @@ class Decision:
     """What becomes of a tick. command: float64 [A], to be sent, None where nothing may be sent (torque is not ours).
 
     flags: as in SentAction. stop: the stop in force. relaxed: joints whose command goes back to where they are.
-    torque: joint -> share that its motor may give from now on; only what changes in this tick.
+    torque: joint -> share that its motor may give from now on; only what changes in this tick. send: whether the
+    command is news: an arm that has come to rest under a stop is left alone, so that a servo that comes back from a
+    loss of power, or a bus that is plugged in again, is told nothing before a person has looked.
     """
 
     requested: npt.NDArray[np.float32]
@@ -53,3 +55,4 @@ class Decision:
     stop: Stop | None
     relaxed: tuple[str, ...] = ()
     torque: Mapping[str, float] | None = None
+    send: bool = True

@@ -17,7 +17,8 @@ _STEP = re.compile(r"(step_)?\d+")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}", re.ASCII)
 _PATTERNS = [
     "config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "adapter_config.json",
-    "adapter_model.safetensors", "policy_*", "smolpilot.json", "robot.yaml", "vlm/*",
+    "adapter_model.safetensors", "policy_*", "smolpilot.json", "robot.yaml", "operating_limits.json",
+    "vlm/*",
 ]  # fmt: skip
 _VLM_PATTERNS = ["*.json", "merges.txt", "*.jinja"]
 

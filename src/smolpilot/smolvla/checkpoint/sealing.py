@@ -16,14 +16,16 @@ from smolpilot.common.atomic import write_text_atomic
 from smolpilot.common.errors import CheckpointError, UsageError
 from smolpilot.common.hashing import DIGESTS, Differences, content_digest, differences, digests_of, is_sealed, sealed
 from smolpilot.common.progress import is_rank_zero
+from smolpilot.robots.demonstrated import FILE
 from smolpilot.smolvla.config.json_file import read_json
 from smolpilot.smolvla.config.vlm_folder import FILES
 
-FACTS, ROBOT, VLM = "smolpilot.json", "robot.yaml", "vlm"
+FACTS, ROBOT, LIMITS, VLM = "smolpilot.json", "robot.yaml", FILE, "vlm"
 # What a policy is loaded from, here or by LeRobot; notes, logs and a training's state may lie beside it.
 _COUNTED = (
     "config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "policy_*.json",
     "policy_*.safetensors", "adapter_config.json", "adapter_model.safetensors", ROBOT,
+    LIMITS,
 )  # fmt: skip
 
 

@@ -19,8 +19,10 @@ from smolpilot.datasets.read.joint_units import check_joints as check_own_joints
 from smolpilot.datasets.read.joint_units import derive_profile, find_profile, with_cameras
 from smolpilot.datasets.read.order import Rows
 from smolpilot.datasets.simulation_record import SimulationRecord, drawn_otherwise, otherwise_text
+from smolpilot.datasets.statistics.operating_limits import demonstrated_by
 from smolpilot.datasets.statistics.stored_statistics import exact_statistics
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.demonstrated import Demonstrated, together
 from smolpilot.robots.layout import frame_layout
 from smolpilot.smolvla import FrameLayout
 from smolpilot.training.options.sources import Source, titles
@@ -120,6 +122,11 @@ def shared_robot(
     step("joints")
     check_joints(datasets, profile, named=named)
     return profile, named or found is not None
+
+
+def demonstrated_in(datasets: Sequence[RunDataset], profile: RobotProfile) -> Demonstrated:
+    """Limits and start poses of the training episodes of all datasets, in the profile's order and units."""
+    return together([demonstrated_by(dataset.train, dataset.layout, profile) for dataset in datasets])
 
 
 def instructions_of(datasets: Sequence[RunDataset]) -> list[str]:

@@ -45,6 +45,7 @@ class ExportedWeights:
             lineage=training.lineage,
             report=training.report,
             unused_weights=training.unused_weights,
+            demonstrated=training.demonstrated,
         )
         handed.n_action_steps = training.n_action_steps
         return handed

@@ -16,6 +16,7 @@ from smolpilot.contracts.trained_on import seen_episodes, trained_rate, training
 from smolpilot.datasets.read.joint_units import doubt_units
 from smolpilot.datasets.statistics.stored_statistics import outliers
 from smolpilot.robots import RobotProfile, is_shipped
+from smolpilot.robots.demonstrated import Demonstrated, together
 from smolpilot.robots.layout import frame_layout, to_policy_order
 from smolpilot.smolvla import FrameLayout, Policy, adapt_policy, load_policy, new_policy
 from smolpilot.smolvla.config.presets import preset
@@ -25,6 +26,7 @@ from smolpilot.training.data.run_datasets import (
     RunDataset,
     check_fingerprints,
     check_simulations,
+    demonstrated_in,
     instructions_of,
     lineage_of,
     open_datasets,
@@ -66,11 +68,13 @@ class Prepared:
     robot_known: bool = True  # by name or found; else the profile is derived from the dataset
     parent: Parent | None = None
     stats: Stats = "dataset"  # whose statistics the policy normalizes with
+    demonstrated: Demonstrated | None = None  # by the run's own episodes; the policy's are its parent's, too
 
     def preflight(self, instruction: str | None = None, *, verb: Verb = "train") -> list[Line]:
         """What `preflight` says of this run, as far as preparing has not refused it already."""
         return preflight_training(
             self.datasets, self.policy, parent_rate=self.parent.rate if self.parent is not None else None,
+            demonstrated=self.demonstrated, parent=self.parent.policy.demonstrated if self.parent is not None else None,
             units_given=bool(self.options.units), robot_named=self.robot_named, instruction=instruction, verb=verb,
         )  # fmt: skip
 
@@ -105,6 +109,7 @@ def prepare(
     _note_seen(policy, datasets, notes)
     said: dict[str, Any] = {"seed": options.seed, "steps": options.steps, "ema": options.ema}
     said["lora"] = _adapt(policy, options)
+    own = _demonstrated(policy, datasets, profile)
     policy.lineage |= lineage_of(datasets, units_given=bool(options.units)) | said | dict(lineage or {})
     resolved = dataclasses.replace(
         options,
@@ -114,7 +119,7 @@ def prepare(
         camera_map=paired.options,
         norm_stats=stats if options.policy is not None and options.norm_stats_file is None else None,
     )
-    return Prepared(resolved, policy, datasets, notes, options.robot is not None, known, parent, stats)
+    return Prepared(resolved, policy, datasets, notes, options.robot is not None, known, parent, stats, own)
 
 
 def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
@@ -126,7 +131,16 @@ def prepare_resumed(options: TrainOptions, checkpoint: Path) -> Prepared:
     for dataset in datasets:
         dataset.layout = frame_layout(dataset.meta, policy.profile, options.units)
     _adapt(policy, options)
+    if policy.demonstrated is None and policy.profile is not None:  # begun by an earlier version
+        _demonstrated(policy, datasets, policy.profile)
     return Prepared(options, policy, datasets, notes)
+
+
+def _demonstrated(policy: Policy, datasets: list[RunDataset], profile: RobotProfile) -> Demonstrated:
+    """What the run's own episodes say of speed and start poses; the policy keeps that together with its parent's."""
+    own = demonstrated_in(datasets, policy.profile or profile)
+    policy.demonstrated = together([own, policy.demonstrated]) if policy.demonstrated is not None else own
+    return own
 
 
 def _adapt(policy: Policy, options: TrainOptions) -> dict[str, Any] | None:

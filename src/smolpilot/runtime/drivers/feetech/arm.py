@@ -30,6 +30,9 @@ from .packets import Packet
 from .scale import JointScale
 from .servos import CONFIGURATION, GRIPPER_CONFIGURATION, PING_TIMEOUT, Difference, Servos
 
+LOST_POWER = "lost power"
+"""Of `JointReadings.faults`, beside the words of STATUS_BITS."""
+
 
 @dataclass(frozen=True)
 class ServoDetails:
@@ -61,6 +64,10 @@ class ServoDetails:
 class FeetechArm:
     """The joints of a profile's actions, each on one servo. Not for several threads at once: who shares one, locks it.
 
+    A servo that has not answered two readings in a row is told nothing. One whose torque is off when it answers again
+    has lost its power and sunk: it gets no goal, which would make it jump, before the next `engage`, and its readings
+    say `lost power`.
+
     Positions that wrap are counted on: a joint that passes from step 4095 to 0 goes on, and no reading jumps by a turn.
     `connect` and `engage` count anew, from the middle of the calibrated range.
     """
@@ -88,6 +95,9 @@ class FeetechArm:
         self._clock = clock
         self._last: list[int | None] = [None] * len(self.joints)  # steps, counted on
         self._torque: dict[str, float] = {}  # joint -> share that was asked for
+        self._silent: set[int] = set()
+        self._silent_twice: set[int] = set()
+        self._unpowered: set[int] = set()
         self._connected = self._engaged = False
 
     @classmethod
@@ -125,6 +135,7 @@ class FeetechArm:
             memory = self.servos.memory[scale.joint]
             found[scale.joint] = DriverLimits(
                 position=scale.bounds(),
+                step=abs(scale.per_step),
                 temperature=float(memory[r.MAX_TEMPERATURE]),
                 voltage=(memory[r.MIN_VOLTAGE] * r.VOLTS, memory[r.MAX_VOLTAGE] * r.VOLTS),
             )
@@ -135,6 +146,7 @@ class FeetechArm:
         self._require_connected()
         at = self._clock()
         replies, retries = self.bus.sync_read(self._ids, r.TELEMETRY)
+        self._note_silence(replies)
         if not replies:
             raise self.bus.silent(self._ids)
         position, velocity, load, current, temperature, voltage = np.full((6, len(self.joints)), np.nan)
@@ -150,7 +162,10 @@ class FeetechArm:
             current[i] = abs(_value(reply, r.PRESENT_CURRENT)) * r.AMPERES
             temperature[i] = _value(reply, r.PRESENT_TEMPERATURE)
             voltage[i] = _value(reply, r.PRESENT_VOLTAGE) * r.VOLTS
-            if words := _faults(_value(reply, r.STATUS) | reply.code):
+            words = _faults(_value(reply, r.STATUS) | reply.code)
+            if self._ids[i] in self._unpowered:
+                words = (*words, LOST_POWER)
+            if words:
                 faults[scale.joint] = words
         return JointReadings(position, at, velocity, load, current, temperature, voltage, faults, retries)
 
@@ -164,6 +179,7 @@ class FeetechArm:
         self._engaged = False
         goals = engaging.engage(self.bus, self.servos, self.scales, self._torque)
         self._last = [None] * len(self.joints)
+        self._silent, self._silent_twice, self._unpowered = set(), set(), set()
         self._engaged = True
         return np.array([scale.value(goals[scale.joint]) for scale in self.scales])
 
@@ -180,7 +196,9 @@ class FeetechArm:
             raise DeviceError(f"{list(values.shape)} goals were to be sent.", expected=f"[{len(self.joints)}]")
         steps = [scale.steps(float(value)) for scale, value in zip(self.scales, values, strict=True)]
         at = self._clock()
-        self.bus.sync_write(r.GOAL_POSITION, dict(zip(self._ids, steps, strict=True)))
+        deaf = self._silent_twice | self._unpowered
+        if told := {servo: goal for servo, goal in zip(self._ids, steps, strict=True) if servo not in deaf}:
+            self.bus.sync_write(r.GOAL_POSITION, told)
         return at
 
     def set_torque_limit(self, joint: str, share: float) -> None:
@@ -260,6 +278,18 @@ class FeetechArm:
             calibration_differences=tuple(self.servos.calibration_differences([joint])),
             configuration_differences=tuple(self.servos.configuration_differences([joint])),
         )  # fmt: skip
+
+    def _note_silence(self, replies: Mapping[int, Packet]) -> None:
+        """Who does not answer; and who answers again, and has no torque any more."""
+        back = self._silent_twice & replies.keys()
+        silent = set(self._ids) - replies.keys()
+        self._silent_twice = silent & (self._silent | self._silent_twice)
+        self._silent = silent
+        if not back or not self._engaged:
+            return
+        torque, _ = self.bus.sync_read(sorted(back), r.TORQUE_ENABLE)
+        self._silent_twice |= back - torque.keys()  # who does not say so now is asked again at the next reading
+        self._unpowered |= {servo for servo, reply in torque.items() if not any(reply.data)}
 
     def _count_on(self, index: int, steps: int) -> int:
         counted = self.scales[index].unwrapped(steps, self._last[index])
