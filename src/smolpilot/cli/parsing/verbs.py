@@ -34,6 +34,7 @@ _ROWS = (
     ("robot profile check", "robot.listing:CHECK", "validate a profile of your own"),
     ("robot find", "robot.find", "list serial ports with the servos that answer on them"),
     ("robot new", "robot.new", "write a setup for an arm of your own: asks, or takes options"),
+    ("robot emulate", "robot.emulate", "run an emulated arm on a serial port, for smolpilot's and LeRobot's programs"),
     ("env", "", "simulated environments: which work here, and interpreters for others"),
     ("env list", "env:LIST", "list the environments, whether each works here, and how to install it"),
     ("env check", "env:CHECK", "let an environment's own expert play: does it succeed here?"),

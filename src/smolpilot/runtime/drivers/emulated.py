@@ -50,6 +50,12 @@ class EmulatedArmOptions(pydantic.BaseModel):
     timeout: Annotated[float, pydantic.Field(gt=0, le=1)] = _TIMEOUT
 
 
+def spec_of(profile: RobotProfile, options: EmulatedArmOptions) -> EmulatorSpec:
+    """The arm that a setup's options mean."""
+    values = {name: getattr(options, name) for name in type(options).model_fields if name != "timeout"}
+    return EmulatorSpec(profile=profile, **values)
+
+
 class EmulatedArm(FeetechArm):
     """A FeetechArm whose servos `connect` makes and `disconnect` takes away.
 
@@ -79,8 +85,7 @@ class EmulatedArm(FeetechArm):
         cls, profile: RobotProfile, options: EmulatedArmOptions, *, clock: Callable[[], float] = time.monotonic
     ) -> EmulatedArm:
         """The arm that a setup means; UsageError for a calibration that is not there or does not fit."""
-        values = {name: getattr(options, name) for name in type(options).model_fields if name != "timeout"}
-        spec = EmulatorSpec(profile=profile, **values)
+        spec = spec_of(profile, options)
         return cls(spec, calibration_of(spec), timeout=options.timeout, clock=clock)
 
     def connect(self) -> None:

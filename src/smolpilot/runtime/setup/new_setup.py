@@ -106,17 +106,20 @@ def _placed(draft: SetupDraft, folder: Path) -> SetupDraft:
         found = dict(values)
         for key in ("device", "calibration", "port"):
             value = found.get(key)
-            is_path = isinstance(value, str) and "://" not in value and (
-                key == "device" or "/" in value or value.endswith(".json")
-            )  # fmt: skip
-            if isinstance(value, str) and is_path:
-                found[key] = (
-                    f"./{placed(value)}" if key == "port" and not placed(value).startswith("/") else placed(value)
-                )
+            if isinstance(value, str) and _is_path(key, value):
+                place = placed(value)
+                # A port without a slash in it is a name, as COM3.
+                found[key] = f"./{place}" if key == "port" and not place.startswith("/") else place
         return found
 
     profile = draft.profile if draft.profile in list_profiles() else placed(draft.profile)
     return SetupDraft(profile, moved(draft.driver), {name: moved(one) for name, one in draft.cameras.items()})
+
+
+def _is_path(key: str, value: str) -> bool:
+    if "://" in value:
+        return False
+    return key == "device" or "/" in value or value.endswith(".json") or (key == "port" and Path(value).exists())
 
 
 _WHY = {

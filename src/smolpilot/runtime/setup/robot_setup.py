@@ -27,7 +27,7 @@ from .setup_file import EXPECTED, Device, SetupFile, device_class
 
 type Clock = Callable[[], float]
 
-_PATHS = {"device": "any", "port": "/", "calibration": "/"}
+_PATHS = {"device": "any", "model": "any", "port": "/", "calibration": "/"}
 """Options of devices that are paths relative to the setup's folder: all, or those with a slash in them."""
 
 
@@ -66,12 +66,18 @@ class RobotSetup:
         """The driver, not yet connected."""
         return cast(Driver, self.driver.kind.from_options(self.profile, self.driver.options, clock=clock))
 
-    def make_cameras(self, *, clock: Clock = time.monotonic) -> dict[str, Camera]:
-        """The cameras by name, not yet connected."""
-        return {
-            name: cast(Camera, camera.kind.from_options(name, camera.options, clock=clock))
-            for name, camera in self.cameras.items()
-        }
+    def make_cameras(self, driver: Driver | None = None, *, clock: Clock = time.monotonic) -> dict[str, Camera]:
+        """The cameras by name, not yet connected.
+
+        driver: what they are used with; cameras of an environment whose device is open show what it moves.
+        """
+        found = {}
+        for name, camera in self.cameras.items():
+            found[name] = made = camera.kind.from_options(name, camera.options, clock=clock)
+            frames = getattr(driver, "frames", None)
+            if frames is not None and getattr(made, "frames", frames) is None:
+                made.frames = frames
+        return found
 
     def values(self) -> dict[str, Any]:
         """What the YAML of `to_yaml` holds: what was given, with absolute paths; defaults are left out."""
