@@ -108,18 +108,21 @@ def _print(report: MoveReport) -> None:
 
     numbers = ("from", "to", "commanded", "measured", "error", "clamped ticks")
     rows = table("joint", "unit", *numbers, numbers=numbers)
+    for column in rows.columns:
+        column.no_wrap = True
     for joint in report.joints:
+        digits = 3 if joint.unit in ("rad", "m", "fraction") else 1
         measured = joint.measured
         rows.add_row(
             joint.joint,
             joint.unit,
-            *(f"{value:.1f}" for value in (joint.start, joint.target, joint.commanded)),
-            "no answer" if measured is None else f"{measured:.1f}",
-            "" if measured is None else f"{measured - joint.commanded:+.1f}",
+            *(f"{value:.{digits}f}" for value in (joint.start, joint.target, joint.commanded)),
+            "no answer" if measured is None else f"{measured:.{digits}f}",
+            "" if measured is None else f"{measured - joint.commanded:+.{digits}f}",
             str(report.clamped.get(joint.joint, 0)),
         )
     console = Terminal()
-    console.print(rows)
+    (console if console.is_terminal else Terminal(width=160)).print(rows)
     if report.stop is not None:
         console.print(f"Stopped: {report.stop}", style="red", soft_wrap=True)
     console.print(_state(report), soft_wrap=True)
