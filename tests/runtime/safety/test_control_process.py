@@ -49,9 +49,9 @@ def moving(tmp_path: Path) -> Iterator[Moving]:
     """Once the arm is on its way from 0 to 100 degrees, at 10 degrees per second."""
     rig = Rig(connect=False, clock=time.monotonic)
     setup = tmp_path / "arm.yaml"
+    driver = f"{{type: feetech, port: {rig.bus.port}, timeout: 0.2, calibration: {calibration_file(rig, tmp_path)}}}"
     setup.write_text(
-        f"profile: so101\ndriver: {{type: feetech, port: {rig.bus.port}, timeout: 0.2, "
-        f"calibration: {calibration_file(rig, tmp_path)}}}\ngovernor: {max_state_age: 1.0}\n"
+        f"profile: so101\ndriver: {driver}\ngovernor: {{max_state_age: 1.0}}\n"
         "operating_limits: {shoulder_pan: {velocity: 20, acceleration: 100}}\n",
         encoding="utf-8",
     )
