@@ -299,7 +299,7 @@ def test_a_calibration_file_is_written_byte_for_byte(tmp_path: Path) -> None:
     import draccus
     from lerobot.motors import MotorCalibration
 
-    content = {joint: MotorCalibration(**asdict(entry)) for joint, entry in CALIBRATION.items()}
+    content: Any = {joint: MotorCalibration(**asdict(entry)) for joint, entry in CALIBRATION.items()}
     with (tmp_path / "arm.json").open("w") as file, draccus.config_type("json"):
         draccus.dump(content, file, indent=4)
     assert calibration_text(CALIBRATION) == (tmp_path / "arm.json").read_text()
