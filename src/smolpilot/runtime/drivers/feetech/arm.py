@@ -7,10 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
-import pydantic
 
 from smolpilot.common.errors import DeviceError, UsageError, did_you_mean
 from smolpilot.common.text import shown
@@ -27,20 +25,10 @@ from smolpilot.runtime.calibration import (
 from . import engaging
 from . import registers as r
 from .bus import TIMEOUT, Bus
+from .options import BusOptions
 from .packets import Packet
 from .scale import JointScale
 from .servos import CONFIGURATION, GRIPPER_CONFIGURATION, PING_TIMEOUT, Difference, Servos
-
-
-class BusOptions(pydantic.BaseModel):
-    """What a setup says of an arm on a bus. port: as /dev/ttyACM0. calibration: the arm's id in LeRobot's folder, or
-    the path of a .json file. timeout: seconds that an exchange may take at most."""
-
-    model_config = pydantic.ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
-
-    port: Annotated[str, pydantic.Field(min_length=1)]
-    calibration: Annotated[str, pydantic.Field(min_length=1)]
-    timeout: Annotated[float, pydantic.Field(gt=0, le=1)] = TIMEOUT
 
 
 @dataclass(frozen=True)

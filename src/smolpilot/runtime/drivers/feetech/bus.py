@@ -34,8 +34,8 @@ with contextlib.suppress(ImportError):  # Windows has none
     _ERRORS = (OSError, termios.error)  # pyserial lets it through
 
 _WRITE_TIMEOUT = 0.1
-_SILENCE = 0.004  # after which a reply that came too late does not come any more
-_SETTLING = 0.04
+_GAP = 0.003  # seconds after which nothing more follows what has come: replies follow one another within microseconds
+_SETTLING = 0.04  # how long a line that is never silent is listened to
 
 
 class Bus:
@@ -65,7 +65,7 @@ class Bus:
             return
         try:
             self._serial = serial.Serial(
-                self.port, self._baud, timeout=self.timeout, write_timeout=_WRITE_TIMEOUT, exclusive=True
+                self.port, self._baud, timeout=_GAP, write_timeout=_WRITE_TIMEOUT, exclusive=True
             )
         except (serial.SerialException, OSError, ValueError) as error:
             raise self._not_opened(error) from None
@@ -150,18 +150,19 @@ class Bus:
     def _settle(self, port: serial.Serial) -> None:
         """Wait until the line is silent: replies carry no number, and a late one must not answer another request."""
         until = time.monotonic() + _SETTLING
-        _wait(port, _SILENCE)
         while port.read(256) and time.monotonic() < until:
             pass
         self._late = False
 
     def _receive(self, servos: Sequence[int], size: int, seconds: float, found: dict[int, Packet]) -> None:
         """Add the replies that come within `seconds`."""
-        missing, buffer, until = set(servos), b"", time.monotonic() + seconds
+        missing, buffer, heard, until = set(servos), b"", False, time.monotonic() + seconds
         with self._using() as port:
-            while missing and (left := until - time.monotonic()) > 0:
-                _wait(port, left)
-                buffer += port.read(max(1, len(missing) * (OVERHEAD + size) - len(buffer)))
+            while missing and time.monotonic() < until:
+                came = port.read(max(1, len(missing) * (OVERHEAD + size) - len(buffer)))
+                if heard and not came:
+                    return
+                heard, buffer = heard or bool(came), buffer + came
                 while True:
                     packet, used = first_packet(buffer, most=size)
                     buffer = buffer[used:]
@@ -216,10 +217,3 @@ def scan_port(port: str | Path, servos: Iterable[int] = range(1, 21)) -> dict[in
         return scan(bus, servos)
     finally:
         bus.close()
-
-
-def _wait(port: serial.Serial, seconds: float) -> None:
-    """Let the port wait so long for bytes. Setting it costs some system calls, so it is left where it is near."""
-    now = port.timeout or 0.0
-    if not 0.8 * seconds <= now <= 1.05 * seconds:
-        port.timeout = seconds
