@@ -97,6 +97,6 @@ def _origin(point: EntryPoint) -> str:
 POLICIES = Registry("policy", "smolpilot.policies", "smolpilot.policies.shipped")
 ENVIRONMENTS = Registry("environment", "smolpilot.environments", "smolpilot.environments.shipped")
 ROBOTS = Registry("robot", "smolpilot.robots", "smolpilot.runtime.drivers.shipped")
-CAMERAS = Registry("camera", "smolpilot.cameras")
+CAMERAS = Registry("camera", "smolpilot.cameras", "smolpilot.runtime.cameras.shipped")
 TELEOPERATORS = Registry("teleoperator", "smolpilot.teleoperators", "smolpilot.runtime.teleoperators")
 REGISTRIES = (POLICIES, ENVIRONMENTS, ROBOTS, CAMERAS, TELEOPERATORS)

@@ -22,6 +22,8 @@ class ServoOptions(Strict):
     """Writing a goal switches torque on."""
     torque_at_power_up: bool = False
     """Torque is on as soon as there is power: the servo holds where it stands."""
+    locked_eeprom_is_ram: bool = False
+    """Writing the EEPROM while LOCK is set takes effect until power goes; else it is ignored."""
     phase: Annotated[int, pydantic.Field(ge=0, le=255)] = 0x0C
     """Register PHASE as it comes from the factory: unit and meaning of speeds, multi-turn."""
     voltage: Annotated[float, pydantic.Field(ge=0, le=25.5)] = 12.1

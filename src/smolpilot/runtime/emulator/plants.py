@@ -19,12 +19,16 @@ class JointCommand(NamedTuple):
 
 
 class JointState(NamedTuple):
-    """`position` in steps of the encoder, not wrapped; `velocity` in steps per second; `load`: the drive that is given,
-    -1 to 1, above 0 towards higher positions."""
+    """`position` in steps of the encoder, not wrapped; `velocity` in steps per second.
+
+    Shares of the most there is, above 0 towards higher positions: `load`, the drive that is given, and `torque`, what
+    it exerts. A motor that turns freely takes drive and exerts none.
+    """
 
     position: float
     velocity: float
     load: float
+    torque: float
 
 
 class Plant(Protocol):
@@ -68,6 +72,10 @@ class _Axis:
         if dt > 0:
             self.velocity = (self.position - start) / dt
 
+    def state(self, speed: float) -> JointState:
+        torque = self.load - self.velocity / speed if self.load else 0.0
+        return JointState(self.position, self.velocity, self.load, torque)
+
 
 class ServoPlant:
     """Each joint is a motor whose speed follows from drive and gravity: v = speed * (drive + gravity).
@@ -91,7 +99,7 @@ class ServoPlant:
     def advance(self, dt: float, commands: Sequence[JointCommand]) -> Sequence[JointState]:
         for axis, command in zip(self._order, commands, strict=True):
             axis.advance(dt, command, self._speed)
-        return [JointState(axis.position, axis.velocity, axis.load) for axis in self._order]
+        return [axis.state(self._speed) for axis in self._order]
 
     def block(self, joint: str, at: float) -> None:
         """Put something hard at `at` (steps): the joint cannot pass it from the side where it is."""

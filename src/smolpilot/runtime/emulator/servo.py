@@ -7,6 +7,7 @@ nobody says what the firmware does, the docstrings here say what this one does.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from smolpilot.runtime.drivers.feetech import registers as reg
 
@@ -19,12 +20,21 @@ _IDLE_CURRENT = 0.02
 _GAIN = 1 / 150 / 32  # share of the drive for each step of distance and unit of P_GAIN
 _ACCELERATION = 100.0  # steps/s² of a unit of ACCELERATION
 _WARMTH, _COOLING = 60.0, 300.0  # degrees above ambient at full load, in the end; seconds
+_COOLER = 5.0  # degrees below MAX_TEMPERATURE where torque is allowed again
 _CALIBRATE_MIDDLE = 128  # of TORQUE_ENABLE
 _READ_ONLY = frozenset([*range(5), *range(56, 71)])
 _OVERLOAD, _CURRENT, _TEMPERATURE, _ENCODER, _VOLTAGE = 0x20, 0x08, 0x04, 0x02, 0x01
 
-# Of the 12 V model; TORQUE_LIMIT and GOAL_POSITION follow at power-up.
+# Feetech's table of the STS3215, but for the voltage: of the 12 V model. Those without a name are only kept.
 _EEPROM: tuple[tuple[reg.Register, int], ...] = (
+    (reg.Register(19), 0x2C),  # which bits of STATUS take torque away
+    (reg.Register(20), 0x2F),  # which blink
+    (reg.Register(24, 2), 16),  # least drive to start with
+    (reg.Register(26), 1),  # dead zones
+    (reg.Register(27), 1),
+    (reg.Register(30), 1),  # angular resolution
+    (reg.Register(37), 10),  # gains of mode 1
+    (reg.Register(39), 10),
     (reg.FIRMWARE, 3 | 10 << 8),
     (reg.MODEL_NUMBER, reg.MODEL),
     (reg.RESPONSE_LEVEL, 1),
@@ -48,22 +58,25 @@ class Servo:
 
     - Writing GOAL_POSITION switches torque on (an option). The goal that counts is clamped to MIN_POSITION and
       MAX_POSITION where these are a range; the register keeps what was written.
-    - Writes below address 40 are ignored without a word while LOCK is not 0, those to what is measured always.
-    - More load than OVERLOAD_TORQUE for PROTECTION_TIME, or more current than PROTECTION_CURRENT for OVER_CURRENT_TIME,
-      sets its bit of STATUS and leaves PROTECTIVE_TORQUE, until a goal on the other side is written or torque is off.
-    - Above MAX_TEMPERATURE torque goes off, and nothing switches it on again before the servo is cooler.
-    - At power-up GOAL_POSITION is where the servo stands. There is no watchdog: the last goal is held for ever.
+    - Writes below address 40 are ignored without a word while LOCK is not 0 (Feetech's table says that they hold until
+      power goes: an option), those to what is measured always. At power-up LOCK is 0.
+    - More torque than OVERLOAD_TORQUE for PROTECTION_TIME, or more current than PROTECTION_CURRENT for
+      OVER_CURRENT_TIME, sets its bit of STATUS and leaves PROTECTIVE_TORQUE, until a goal on the other side is written
+      or torque is off.
+    - Above MAX_TEMPERATURE torque goes off, and nothing switches it on again before the servo is 5 degrees cooler.
+    - At power-up GOAL_POSITION is where the servo stands (the table says 0, where no arm drives). There is no watchdog:
+      the last goal is held for ever.
     - Modes other than 0 (position) are not emulated: the joint stands without force.
     """
 
     def __init__(self, number: int, *, position: float = 2048.0, options: ServoOptions | None = None) -> None:
         """number: the id on the bus. position: of the encoder, in steps."""
         self.options = options or ServoOptions()
-        self.memory = bytearray(SIZE)
+        self.memory, self._kept = bytearray(SIZE), bytearray(reg.FIRST_RAM)
         self.voltage = self.options.voltage
         self.temperature = self.options.ambient
-        self.encoder_fault = False
-        self._state = JointState(position, 0.0, 0.0)
+        self.encoder_fault = self._hot = False
+        self._state = JointState(position, 0.0, 0.0, 0.0)
         for register, value in _EEPROM:
             self.set(register, value)
         self.set(reg.ID, number)
@@ -78,7 +91,7 @@ class Servo:
 
     def set(self, register: reg.Register, value: int) -> None:
         """Put a value into a register past the firmware, as a factory would."""
-        self.memory[register.address : register.address + register.size] = register.encode(value)
+        self._store(range(register.address, register.address + register.size), register.encode(value), keep=True)
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes as the bus reads them; what lies beyond the memory is 0."""
@@ -88,12 +101,10 @@ class Servo:
 
     def write(self, address: int, data: bytes) -> None:
         """Bytes as the bus writes them."""
-        locked = self._get(reg.LOCK) != 0
-        torque = self._get(reg.TORQUE_ENABLE)
-        for at, byte in enumerate(data, address):
-            if at < SIZE and at not in _READ_ONLY and not (locked and at < reg.FIRST_RAM):
-                self.memory[at] = byte
+        locked, torque = self._get(reg.LOCK) != 0, self._get(reg.TORQUE_ENABLE)
         written = range(address, address + len(data))
+        ignored = _READ_ONLY.union(range(reg.FIRST_RAM) if locked and not self.options.locked_eeprom_is_ram else ())
+        self._store(written, data, keep=not locked, ignored=ignored)
         if reg.TORQUE_ENABLE.address in written:
             self._torque_written(torque)
         if reg.GOAL_POSITION.address in written or reg.GOAL_POSITION.address + 1 in written:
@@ -101,12 +112,11 @@ class Servo:
 
     def power_up(self) -> None:
         """RAM as it is after power comes; EEPROM and the position stay, whole turns are forgotten."""
-        self.memory[reg.FIRST_RAM :] = bytes(SIZE - reg.FIRST_RAM)
+        self.memory[:] = self._kept + bytes(SIZE - reg.FIRST_RAM)
         self._trip, self._trip_direction = 0, 0.0
         self._overloaded_for = self._over_current_for = 0.0
         self._setpoint, self._speed, self._timed_speed = self._state.position, 0.0, math.inf
         self._turns = math.floor(self._state.position / reg.STEPS) * reg.STEPS
-        self.set(reg.LOCK, 1)
         self.set(reg.MAX_ACCELERATION, 254)
         self.set(reg.TORQUE_LIMIT, min(reg.FULL_LOAD, self._get(reg.MAX_TORQUE)))
         self.set(reg.GOAL_POSITION, self._present())
@@ -145,8 +155,10 @@ class Servo:
     def update(self, dt: float, state: JointState) -> None:
         """What the motor did in `dt` seconds: heat, protections and what is measured follow from it."""
         self._state = state
-        load = abs(state.load)
+        load = abs(state.torque)
         self.temperature += (_WARMTH * load**2 + self.options.ambient - self.temperature) * -math.expm1(-dt / _COOLING)
+        limit = self._get(reg.MAX_TEMPERATURE)
+        self._hot = self.temperature > (limit - _COOLER if self._hot else limit)
         if self._hot:
             self.set(reg.TORQUE_ENABLE, 0)
         over = load * 100 > self._get(reg.OVERLOAD_TORQUE)
@@ -160,12 +172,16 @@ class Servo:
 
     # The firmware
 
+    def _store(self, written: range, data: bytes, *, keep: bool, ignored: Collection[int] = ()) -> None:
+        """keep: what goes to the EEPROM outlives power."""
+        for at, byte in zip(written, data, strict=True):
+            if at < SIZE and at not in ignored:
+                self.memory[at] = byte
+                if keep and at < reg.FIRST_RAM:
+                    self._kept[at] = byte
+
     def _get(self, register: reg.Register) -> int:
         return register.decode(bytes(self.memory[register.address : register.address + register.size]))
-
-    @property
-    def _hot(self) -> bool:
-        return self.temperature > self.memory[reg.MAX_TEMPERATURE.address]
 
     @property
     def _multi_turn(self) -> bool:
@@ -236,7 +252,7 @@ class Servo:
 
     def _tripped(self, bit: int) -> None:
         if not self._trip:
-            self._trip_direction = math.copysign(1.0, self._state.load)
+            self._trip_direction = math.copysign(1.0, self._state.torque)
         self._trip |= bit
 
     def _recover(self) -> None:
@@ -244,7 +260,7 @@ class Servo:
         self._overloaded_for = self._over_current_for = 0.0
 
     def _current(self) -> float:
-        return _IDLE_CURRENT + _STALL_CURRENT * abs(self._state.load)
+        return _IDLE_CURRENT + _STALL_CURRENT * abs(self._state.torque)
 
     def _measure(self) -> None:
         """Write what is measured into its registers."""
