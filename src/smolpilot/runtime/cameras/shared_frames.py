@@ -56,8 +56,9 @@ class _Mapped:
         return head, pixels.reshape(height, width, 3)
 
     def close(self) -> None:
-        del self.head
-        self._map.close()
+        self.head = np.zeros(_HEAD, np.uint64)
+        with contextlib.suppress(BufferError):  # somebody looks at an array of it: it goes with the last of them
+            self._map.close()
 
 
 class SharedFrameWriter:
@@ -97,10 +98,11 @@ class SharedFrameWriter:
         self._mapped.head[3] = index + 1
 
     def close(self) -> None:
-        """Unmap and remove the file. A reader that has it open keeps its last image."""
-        self._slots.clear()
-        self._mapped.close()
-        self.path.unlink(missing_ok=True)
+        """Unmap and remove the file; without effect afterwards. A reader that has it open keeps its last image."""
+        if self._slots:
+            self._slots.clear()
+            self._mapped.close()
+            self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -148,8 +150,7 @@ class SharedFrameReader:
     def close(self) -> None:
         """Unmap the file."""
         self._slots.clear()
-        with contextlib.suppress(BufferError):
-            self._mapped.close()
+        self._mapped.close()
 
 
 def _slot_bytes(height: int, width: int) -> int:
