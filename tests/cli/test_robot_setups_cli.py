@@ -27,6 +27,8 @@ from smolpilot.runtime.drivers.feetech.arm import FeetechArm
 from smolpilot.runtime.emulator.bus import EmulatedBus
 from smolpilot.runtime.setup.robot_setup import RobotSetup, list_setups, setups_folder
 
+from ..runtime.cameras.helpers_video import write_video
+
 SO101 = RobotProfile.load("so101")
 
 
@@ -132,7 +134,7 @@ def test_new_with_options_writes_a_setup_that_is_valid_and_reaches_the_arm(
 def test_new_asks_on_a_terminal_until_it_understands(arm: EmulatedBus, tmp_path: Path) -> None:
     port = ["/dev/nothing", arm.port]
     answers = ["so10", "so101", "feetech", *port, "bleu", "blue", "front.mp4", "file:front.mp4", ""]
-    (tmp_path / "front.mp4").touch()
+    write_video(tmp_path / "front.mp4")
     shown = typed([sys.executable, "-m", "smolpilot", "robot", "new", "arm.yaml"], answers)
     expected = [
         "Did you mean 'so101'?",
