@@ -19,6 +19,7 @@ from smolpilot.cli.parsing.arguments import fields_of
 from smolpilot.cli.parsing.completion import completion_script
 from smolpilot.cli.parsing.verbs import VERBS, load
 from smolpilot.robots import list_profiles
+from smolpilot.runtime.setup.robot_setup import list_setups
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +47,9 @@ def completed(script: Path, typed: str) -> list[str]:
         ("", sorted({name.split()[0] for name in VERBS})),
         ("tr", ["train"]),
         ("dataset co", ["compare", "convert"]),
-        ("robot ", ["list", "profile", "show"]),
+        ("robot ", ["emulate", "find", "list", "new", "profile", "show"]),
         ("robot profile ", ["check"]),
-        ("robot show so10", [name for name in list_profiles() if name.startswith("so10")]),
+        ("robot show so10", sorted(n for n in [*list_profiles(), *list_setups()] if n.startswith("so10"))),
         ("train --train-expert", ["--train-expert-only"]),
         ("train --no-train", ["--no-train-expert-only"]),
         ("train --config run.yaml --pol", ["--policy", "--policy-stats-from"]),
@@ -56,7 +57,7 @@ def completed(script: Path, typed: str) -> list[str]:
         ("eval policy --engine ", ["plain", "exact", "fast", "int8"]),
         ("rollout policy --n-act", ["--n-action-steps"]),
         ("dataset convert a b --to v2", ["v2.1"]),
-        ("schema ", ["train", "stages", "profile"]),
+        ("schema ", ["train", "stages", "profile", "setup"]),
         ("completion ", ["bash", "zsh"]),
         ("dataset info ", []),
         ("train --dataset ", []),

@@ -32,7 +32,7 @@ def test_unknown_limits_are_shown_as_unknown(capsys: pytest.CaptureFixture[str])
 
 def test_json_of_the_list_and_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["robot", "list", "--json"]) == 0
-    assert [p["name"] for p in json.loads(capsys.readouterr().out)] == list_profiles()
+    assert [p["name"] for p in json.loads(capsys.readouterr().out)["profiles"]] == list_profiles()
     assert main(["robot", "show", "kuavo", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["joints"]) == 16
 

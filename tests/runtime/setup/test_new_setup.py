@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import DeviceError, UsageError
 from smolpilot.robots import RobotProfile
 from smolpilot.runtime.calibration import default_calibration, write_calibration
 from smolpilot.runtime.emulator.bus import EmulatedBus
 from smolpilot.runtime.setup.new_setup import SetupDraft, camera_entry, needed_options, setup_text, write_setup
 from smolpilot.runtime.setup.robot_setup import RobotSetup
+
+from ..cameras.helpers_video import write_video
 
 SO101 = RobotProfile.load("so101")
 EMULATED = SetupDraft("so101", {"type": "emulated"})
@@ -28,7 +30,7 @@ def uncommented(text: str) -> str:
 def test_what_is_written_reads_back_and_reaches_the_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_calibration(Path("arm.json"), default_calibration(SO101))
-    Path("front.mp4").touch()
+    write_video(Path("front.mp4"))
     with EmulatedBus() as bus:
         driver = {"type": "feetech", "port": bus.port, "calibration": "arm.json"}
         cameras = {"front": camera_entry(SO101, "front", "file:front.mp4")}
@@ -37,13 +39,14 @@ def test_what_is_written_reads_back_and_reaches_the_arm(tmp_path: Path, monkeypa
         monkeypatch.chdir("/")
         arm = RobotSetup.load(tmp_path / "setups" / "arm.yaml").make_driver()
         assert arm.joints == tuple(joint.name for joint in SO101.joints)
-    assert setup.cameras["front"].options.model_dump()["fps"] == SO101.rate
+    own = setup.cameras["front"].options.model_dump()
+    assert (own["width"], own["height"], own["fps"]) == (64, 48, 10), "the video's, not the profile's"
 
 
 def test_paths_are_written_as_they_are_from_the_setups_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "arms").mkdir()
     monkeypatch.chdir(tmp_path)
-    Path("arms/front.mp4").touch()
+    write_video(Path("arms/front.mp4"), 1)
     entry = camera_entry(SO101, "front", "file:arms/front.mp4")
     write_setup(Path("arms/one.yaml"), SetupDraft("so101", {"type": "emulated"}, {"front": entry}))
     text = Path("arms/one.yaml").read_text(encoding="utf-8")
@@ -104,6 +107,8 @@ def test_a_camera_in_its_short_form_has_the_profiles_size_and_rate() -> None:
         "type": "file", "device": "a:b.mp4", "width": 640, "height": 480, "fps": 30,
     }  # fmt: skip
     assert "device" not in camera_entry(RobotProfile.load("tabletop"), "top", "environment")
+    with pytest.raises(DeviceError, match="cannot be opened as a video"):
+        camera_entry(SO101, "front", f"file:{__file__}")
     with pytest.raises(UsageError, match=r"has no camera 'frnt'(.|\n)*Did you mean 'front'"):
         camera_entry(SO101, "frnt", "file:a.mp4")
     with pytest.raises(UsageError, match=r"begins with no camera type(.|\n)*file"):

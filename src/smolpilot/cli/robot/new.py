@@ -100,8 +100,9 @@ def _complete(driver: dict[str, Any], profile: RobotProfile) -> bool:
     missing = [name for name in needed_options(driver["type"]) if name not in driver]
     for name in missing:
         if name == "port":
-            print("Ports:")
-            for port in find_ports():
+            ports = list(find_ports())
+            print(f"Ports of USB adapters: {'' if ports else 'none'}")
+            for port in ports:
                 print(f"  {port.device}  {port.description}: {port.looks_like or port.problem or 'servos answer'}")
         if name == "calibration":
             print(f"Arms that LeRobot has calibrated here: {', '.join(known_calibrations()['follower']) or 'none'}")
@@ -143,7 +144,8 @@ def _ask[T](question: str, read: Callable[[str], T], *, empty: bool = False) -> 
         try:
             return read(text)
         except SmolpilotError as error:
-            print(f"  {error.found} {error.fix}".rstrip())
+            expected = f"Expected: {error.expected}." if error.expected else ""
+            print("  " + " ".join(filter(None, (error.found, expected, error.fix))))
 
 
 def _values(pairs: dict[str, str]) -> dict[str, Any]:

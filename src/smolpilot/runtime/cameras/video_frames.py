@@ -24,6 +24,21 @@ class VideoFrame(NamedTuple):
     until: float
 
 
+class VideoFormat(NamedTuple):
+    """Width and height in pixels, images per second."""
+
+    width: int
+    height: int
+    fps: float
+
+
+def video_format(path: Path) -> VideoFormat:
+    """What a video has; DeviceError for a file that is missing or is no video."""
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        return VideoFormat(stream.width, stream.height, float(stream.average_rate or 30))
+
+
 def check_video(path: Path, spec: CameraSpec) -> None:
     """DeviceError for a file that is missing, is no video, or has images of another size than the camera's."""
     with _opened(path) as container:

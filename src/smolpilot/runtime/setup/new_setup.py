@@ -35,7 +35,8 @@ class SetupDraft:
 
 
 def camera_entry(profile: RobotProfile, name: str, text: str) -> dict[str, Any]:
-    """A camera in its short form, `file:front.mp4` or `environment`, with the profile's size and rate."""
+    """A camera in its short form, `file:front.mp4` or `environment`, with the profile's size and rate; a video that is
+    there has its own size, and no more images a second than it holds. DeviceError for a file that is no video."""
     type_, _, device = text.partition(":")
     known = next((camera for camera in profile.cameras if camera.name == name), None)
     if known is None:
@@ -44,8 +45,13 @@ def camera_entry(profile: RobotProfile, name: str, text: str) -> dict[str, Any]:
     if type_ not in (names := CAMERAS.names()):
         found = f"'{text}' begins with no camera type."
         raise UsageError(found, expected="TYPE:DEVICE, as file:front.mp4", fix=did_you_mean(type_, names))
-    size = {"width": known.width, "height": known.height, "fps": profile.rate}
-    return {"type": type_, **({"device": device} if device else {}), **size}
+    width, height, fps = known.width, known.height, profile.rate
+    if type_ == "file" and (path := Path(device).expanduser()).is_file():
+        from ..cameras.video_frames import video_format
+
+        width, height, most = video_format(path)
+        fps = min(fps, most)
+    return {"type": type_, **({"device": device} if device else {}), "width": width, "height": height, "fps": fps}
 
 
 def needed_options(driver: str) -> list[str]:

@@ -35,7 +35,7 @@ def _nothing(value: Any) -> Any:
     return {} if value is None else value
 
 
-type _Maybe[T] = Annotated[dict[_Name, T], pydantic.BeforeValidator(_nothing)]
+_MAYBE = pydantic.BeforeValidator(_nothing)
 
 
 class Device(pydantic.BaseModel):
@@ -59,13 +59,13 @@ class SetupFile(pydantic.BaseModel):
     """A shipped profile's name, or the path of a YAML file, relative to the setup's folder."""
     driver: Device
     """What moves the joints."""
-    cameras: _Maybe[Device] = {}
+    cameras: Annotated[dict[_Name, Device], _MAYBE] = {}
     """Name of a camera in the profile -> the device that it is here."""
-    operating_limits: _Maybe[OperatingLimit] = {}
+    operating_limits: Annotated[dict[_Name, OperatingLimit], _MAYBE] = {}
     """Joint -> what it may do, in the profile's units; every key is optional."""
-    start_pose: _Maybe[float] = {}
+    start_pose: Annotated[dict[_Name, float], _MAYBE] = {}
     """Joint -> where it is parked, in the profile's units; others stay where they are."""
-    governor: Annotated[GovernorOptions, pydantic.BeforeValidator(_nothing)] = GovernorOptions()
+    governor: Annotated[GovernorOptions, _MAYBE] = GovernorOptions()
     """When the governor holds, clamps or stops."""
 
 
