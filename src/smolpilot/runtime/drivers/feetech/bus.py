@@ -148,21 +148,24 @@ class Bus:
                 ) from None
 
     def _settle(self, port: serial.Serial) -> None:
-        """Wait until the line is silent: replies carry no number, and a late one must not answer another request."""
+        """Wait until the line is silent: replies carry no number, and a late one must not answer another request.
+
+    What is later still is told by its size, in which all that this driver asks for together differs.
+    """
         until = time.monotonic() + _SETTLING
         while port.read(256) and time.monotonic() < until:
             pass
         self._late = False
 
     def _receive(self, servos: Sequence[int], size: int, seconds: float, found: dict[int, Packet]) -> None:
-        """Add the replies that come within `seconds`."""
-        missing, buffer, heard, until = set(servos), b"", False, time.monotonic() + seconds
+        """Add the replies that come within `seconds`; once one has come, until nothing more follows it."""
+        missing, buffer, until = set(servos), b"", time.monotonic() + seconds
         with self._using() as port:
             while missing and time.monotonic() < until:
                 came = port.read(max(1, len(missing) * (OVERHEAD + size) - len(buffer)))
-                if heard and not came:
+                if not came and len(missing) < len(servos):
                     return
-                heard, buffer = heard or bool(came), buffer + came
+                buffer += came
                 while True:
                     packet, used = first_packet(buffer, most=size)
                     buffer = buffer[used:]
