@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 import warnings
 
-from smolpilot.common.errors import Refusal, SmolpilotError, UsageError, exit_code, explain, too_many_files
+from smolpilot.common.errors import UsageError
 from smolpilot.common.renamed import renamed_verb
 from smolpilot.common.safe_paths import is_utf8
 from smolpilot.common.streams import guarded
@@ -16,6 +15,7 @@ from smolpilot.version import __version__
 
 from .parsing import verbs
 from .parsing.light import spare_pandas
+from .parsing.outcome import exit_code_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,32 +32,12 @@ def main(argv: list[str] | None = None) -> int:
     if not os.environ.get("SMOLPILOT_TRACEBACK"):
         warnings.formatwarning = lambda message, kind, *_, **__: f"{getattr(kind, 'label', 'warning')}: {message}\n"
     with guarded():
-        return _run(args)
+        return exit_code_of(lambda: _checked(args))
 
 
-def _run(args: list[str]) -> int:
-    try:
-        _refuse_other_encodings(args)
-        return _verb(args)
-    except SmolpilotError as error:
-        limit = too_many_files(error)
-        return _report(str(error), error.exit_code) if limit is None else _report(_refusal(limit), 1)
-    except KeyboardInterrupt:
-        return _report("Interrupted.", 130)
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) went away: not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        return _report(_refusal(explain(error)), exit_code(error))
-    except MemoryError:
-        return _report("The memory does not suffice.\nFix: close other programs, or ask for less at once.", 1)
-    except Exception as error:
-        # Some libraries raise what they like.
-        limit = too_many_files(error)
-        if limit is None:
-            raise
-        return _report(_refusal(limit), 1)
+def _checked(args: list[str]) -> int:
+    _refuse_other_encodings(args)
+    return _verb(args)
 
 
 def _verb(args: list[str]) -> int:
@@ -84,21 +64,6 @@ def _refuse_other_encodings(args: list[str]) -> None:
                 expected="paths and texts in UTF-8",
                 fix="rename the file or folder; `ls -b` shows the bytes of a name",
             )
-
-
-def _refusal(refusal: Refusal) -> str:
-    return f"{refusal.found}\nFix: {refusal.fix}." if refusal.fix else refusal.found
-
-
-_LONGEST_LINE = 4000  # letters of a message: a name in it may have a million
-
-
-def _report(message: str, code: int) -> int:
-    if os.environ.get("SMOLPILOT_TRACEBACK"):
-        traceback.print_exc()
-    head, *rest = (plain(line, _LONGEST_LINE) for line in message.split("\n"))
-    print("\n".join([f"error: {head}", *(f"  {line}" for line in rest)]), file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -5,27 +5,54 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from smolpilot.common.errors import UsageError
+from smolpilot.robots import RobotProfile
 from smolpilot.robots.demonstrated import Demonstrated
 
 from .governed_robot import GovernedRobot
 from .setup.robot_setup import RobotSetup
 
+type Shown = dict[str, float | None]
+
 
 def make_robot(
-    setup: RobotSetup, *, demonstrated: Demonstrated | None = None, clock: Callable[[], float] = time.monotonic
+    setup: RobotSetup,
+    *,
+    demonstrated: Demonstrated | None = None,
+    cameras: bool = True,
+    clock: Callable[[], float] = time.monotonic,
 ) -> GovernedRobot:
-    """The arm and cameras of a setup, not yet connected.
+    """The arm and cameras of a setup, not yet connected; without cameras where nothing looks through them.
 
     demonstrated: what a policy's demonstrations show, which its limits are then held to.
     """
+    velocity, acceleration = shown_limits(demonstrated, setup.profile)
     driver = setup.make_driver(clock=clock)
     return GovernedRobot(
         setup.profile,
         driver,
-        setup.make_cameras(driver, clock=clock),
+        setup.make_cameras(driver, clock=clock) if cameras else {},
         operating_limits=setup.operating_limits,
-        demonstrated_velocity=None if demonstrated is None else demonstrated.velocity,
-        demonstrated_acceleration=None if demonstrated is None else demonstrated.acceleration,
+        demonstrated_velocity=velocity,
+        demonstrated_acceleration=acceleration,
         options=setup.governor,
         clock=clock,
     )
+
+
+def shown_limits(demonstrated: Demonstrated | None, profile: RobotProfile) -> tuple[Shown, Shown]:
+    """Velocity and acceleration by joint, in the profile's units; UsageError for a unit that does not convert."""
+    velocity: Shown = {}
+    acceleration: Shown = {}
+    for limits in () if demonstrated is None else demonstrated.joints:
+        joint = profile.joint(limits.name)
+        factor = joint.factor_from(limits.unit)
+        if factor is None or (limits.unit == "unknown") != (joint.unit == "unknown"):
+            raise UsageError(
+                f"The policy's demonstrations have joint '{limits.name}' in {limits.unit}.",
+                expected=f"{joint.unit}, as the profile '{profile.name}' has it, or a unit that converts into it",
+                fix="use the profile that the policy was trained with in the setup",
+            )
+        velocity[joint.name] = None if limits.velocity is None else limits.velocity * factor
+        acceleration[joint.name] = None if limits.acceleration is None else limits.acceleration * factor
+    return velocity, acceleration

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -108,11 +109,12 @@ def bench(
     calibrated: bool = True,
     timeout: float = SLOW,
     gravity: Mapping[str, float] | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Bench]:
-    """An arm in the middle of its ranges."""
+    """An arm in the middle of its ranges. clock: of the servos."""
     middle = {j: (c.range_min + c.range_max) // 2 + c.homing_offset for j, c in calibration.items()}
     plant = ServoPlant(middle, gravity=gravity)
-    with EmulatedBus({joint: entry.id for joint, entry in calibration.items()}, plant) as bus:
+    with EmulatedBus({joint: entry.id for joint, entry in calibration.items()}, plant, clock=clock) as bus:
         if calibrated:
             calibrate(bus, calibration)
         arm = FeetechArm(profile, bus.port, calibration, timeout=timeout)

@@ -15,7 +15,6 @@ import pytest
 import serial
 
 from smolpilot.common.errors import DeviceError, DeviceGoneError
-from smolpilot.runtime.drivers.feetech import bus as bus_module
 from smolpilot.runtime.drivers.feetech import packets, ports
 from smolpilot.runtime.drivers.feetech import registers as r
 from smolpilot.runtime.drivers.feetech.bus import Bus, scan, scan_port
@@ -206,7 +205,7 @@ def test_a_port_that_may_not_be_opened_names_its_group(tmp_path: Path, monkeypat
     def refused(*_: object, **__: object) -> serial.Serial:
         raise serial.SerialException(errno.EACCES, "could not open port")
 
-    monkeypatch.setattr(bus_module.serial, "Serial", refused)
+    monkeypatch.setattr(serial, "Serial", refused)
     with pytest.raises(DeviceError, match=rf"(?s)No permission to open .*usermod -aG {port.group()} "):
         Bus(str(port)).open()
 

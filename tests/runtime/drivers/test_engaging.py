@@ -147,7 +147,7 @@ def test_an_arm_that_was_moved_once_gets_its_goals_anew(monkeypatch: pytest.Monk
 
         monkeypatch.setattr(b.bus, "_replies", carried)
         goals = b.arm.engage()
-        held = r.GOAL_POSITION.decode(b.bus.servos["elbow_flex"].memory[42:44])
+        held = b.value("elbow_flex", r.GOAL_POSITION)
         assert abs(held - 1600) <= STILL
         assert goals[2] == pytest.approx((held - (901 + 3096) / 2) * STEP)
 

@@ -89,6 +89,7 @@ def test_a_late_reply_does_not_keep_the_bus_from_closing() -> None:
         (FaultOptions, {"delay": -1}),
         (FaultOptions, {"drops": 0.5}),
         (FaultOptions, {"corrupt": float("nan")}),
+        (FaultOptions, {"seed": "3"}),
         (ServoOptions, {"phase": 300}),
     ],
 )

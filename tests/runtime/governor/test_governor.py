@@ -347,3 +347,21 @@ def test_options_change_the_bands() -> None:
     driven.governor.rearm(driven.commands[-1])
     driven.tick([60.0, 0.0, 0.0])
     assert driven.commands[-1][0] == pytest.approx(200 * TICK * TICK)
+
+
+def test_ticks_a_little_early_or_late_are_ticks() -> None:
+    driven = Driven()
+    driven.reach(HERE)
+    for i in range(60):  # a policy's smooth way, at times as an operating system gives them
+        made = driven.tick([0.3 * i * min(i, 10) / 20, 0.0, 0.0], dt=TICK * (0.75 if i % 2 else 1.25))
+        assert made.flags == {}, i
+
+
+def test_whoever_calls_too_often_moves_no_faster() -> None:
+    driven = Driven()
+    driven.reach(HERE)
+    begin = driven.now
+    for _ in range(300):
+        driven.tick([80.0, 0.0, 0.0], dt=TICK / 5)
+    moved = driven.commands[-1][0]
+    assert 0 < moved <= 60 * (driven.now - begin + TICK)

@@ -5,8 +5,13 @@ Each case says how many faults it tried; one that is not survived is an Assertio
 
 from __future__ import annotations
 
+import os
+import signal
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,15 +20,19 @@ import pytest
 
 from smolpilot.common.errors import DeviceError, UsageError
 from smolpilot.contracts import Flag, SentAction, StopCategory
+from smolpilot.runtime.cameras.file import FileCamera, FileCameraOptions
+from smolpilot.runtime.control_loop import run_loop
 from smolpilot.runtime.drivers.feetech import packets
 from smolpilot.runtime.drivers.feetech import registers as reg
 from smolpilot.runtime.emulator.options import FaultOptions, ServoOptions
 from smolpilot.runtime.emulator.servo import Servo
 from smolpilot.runtime.governor import GovernorOptions, Phase
+from smolpilot.runtime.limits import OperatingLimit
 from smolpilot.runtime.moves import Move
 from smolpilot.runtime.signals import StopSignals
 from smolpilot.runtime.sources import JointOrder
 
+from ..cameras.helpers_video import write_video
 from .helpers_rig import ELBOW, GRIPPER, HOME, JOINTS, LIFT, PAN, PROFILE, TICK, Rig
 
 
@@ -334,6 +343,35 @@ def old_requests() -> int:
     return tries
 
 
+@case(5, "an image too old, a camera that freezes in the middle of a motion, one that is not there")
+def old_images() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        video = write_video(Path(folder, "front.mp4"))
+        options = FileCameraOptions(device=str(video), width=64, height=48, fps=10.0, freeze_after=1.5)
+        rigs: list[Rig] = []
+        camera = FileCamera.from_options("front", options, clock=lambda: rigs[0].now if rigs else 1000.0)
+        with Rig(cameras={"front": camera}, connect=False) as rig:
+            rigs.append(rig)
+            rig.robot.connect()
+            begin = rig.now
+            made = rig.tick(HOME, sees=("front",))
+            for i in range(90):
+                while rig.now - begin < 1.4 and camera.latest().age(rig.now) > 0.15:
+                    time.sleep(0.001)  # its thread decodes in real time
+                made = rig.tick(away(min(60.0, i), 0, 0, 0, 0, 0), sees=("front",))
+                if made.stop is not None:
+                    break
+            assert made.flags.get(Flag.STALE_IMAGE) == ("front",)
+            stopped(made, "The newest image of camera 'front' is", "0.5 s are allowed")
+            assert 1.7 < rig.now - begin < 2.4, "not before the last image was too old"
+            stays(rig)
+            rig.check_bytes()
+    with Rig() as rig:
+        rig.reach(HOME)
+        stopped(rig.tick(HOME, sees=("wrist",)), "The newest image of camera 'wrist' was never there")
+    return 2
+
+
 # 6. Pass, clamp, stop
 
 
@@ -396,7 +434,26 @@ def gripping() -> int:
     return 1
 
 
-@case(7, "heat, low voltage, a broken encoder, an overload that the servo has found itself")
+@case(7, "an overload that the servo has found itself")
+def overloaded() -> int:
+    limits = {name: OperatingLimit(velocity=60.0, acceleration=200.0, tracking_error=90.0) for name in JOINTS}
+    with Rig(limits=limits, options=GovernorOptions(stall_time=30.0)) as rig:
+        rig.reach(HOME)
+        rig.plant.block("elbow_flex", rig.arm.scales[ELBOW].steps(0.5))
+        made = rig.tick(HOME)
+        for i in range(300):
+            made = rig.tick(away(0, 0, min(40.0, i), 0, 0, 0))
+            if made.stop is not None:
+                break
+        assert made.flags.get(Flag.STATUS) == ("elbow_flex",)
+        stopped(made, "The servo of 'elbow_flex' reports a fault of its own: overload")
+        rig.run(None, 60)
+        assert abs(rig.goals()[-1][ELBOW] - rig.positions()[ELBOW]) < 1.0, "it still pushes"
+        rig.check_bytes()
+    return 1
+
+
+@case(7, "heat, low voltage, a broken encoder")
 def unwell() -> int:
     def too_hot(servo: Servo) -> None:
         servo.temperature = 67.0
@@ -473,9 +530,6 @@ def unplugged() -> int:
 
 @case(8, "Ctrl-C, SIGTERM and a closed terminal in the middle of a motion")
 def signals() -> int:
-    import os
-    import signal
-
     tries = 0
     for number, words in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "terminal")):
         with Rig() as rig, StopSignals() as noted:
@@ -490,8 +544,6 @@ def signals() -> int:
                 rig.sleep(seconds)
                 if ticks == 30:
                     os.kill(os.getpid(), number)
-
-            from smolpilot.runtime.control_loop import run_loop
 
             end = run_loop(rig.robot, move, signals=noted, clock=rig.clock, sleep=sleep)
             assert end.stop is not None

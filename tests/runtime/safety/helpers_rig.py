@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,12 +63,14 @@ class Rig:
         gravity: Mapping[str, float] | None = None,
         cameras: Mapping[str, Camera] | None = None,
         connect: bool = True,
+        clock: Callable[[], float] | None = None,
     ) -> None:
+        """clock: other than the rig's own, for an arm that another process moves."""
         self.now = 1000.0
         self.calibration = default_calibration(PROFILE)
         middles = {name: (one.range_min + one.range_max) / 2 for name, one in self.calibration.items()}
         self.plant = ServoPlant(middles, gravity=gravity)
-        self.bus = EmulatedBus(SO101, self.plant, clock=self.clock, options=servos, faults=faults)
+        self.bus = EmulatedBus(SO101, self.plant, clock=clock or self.clock, options=servos, faults=faults)
         for name, one in self.calibration.items():
             servo = self.bus.servos[name]
             servo.set(reg.MIN_POSITION, one.range_min)

@@ -41,11 +41,14 @@ class NewOptions:
     """Further options of the driver, as `plant=environment:tabletop`."""
     camera: Pairs = field(default_factory=dict)
     """Cameras of the profile, as `front=file:front.mp4` or `top=environment`; sizes and rate are the profile's."""
+    start_pose: Pairs = field(default_factory=dict)
+    """Where `smolpilot robot park` brings the joints, as `shoulder_lift=-90 elbow_flex=90`, in the profile's units."""
 
 
 def run(options: NewOptions) -> None:
     """Ask for what is missing, write the file and say what comes next."""
     from smolpilot.common.atomic import refuse_existing
+    from smolpilot.runtime.moves import parse_targets
     from smolpilot.runtime.setup.new_setup import SetupDraft, camera_entry, write_setup
 
     refuse_existing(options.out, "files")
@@ -58,7 +61,8 @@ def run(options: NewOptions) -> None:
     if asked or (asks and options.driver is None):
         cameras |= _ask_cameras(profile, [name for name in profile.camera_names if name not in cameras])
     source = options.profile or profile.name
-    setup, notes = write_setup(options.out, SetupDraft(source, driver, cameras))
+    start_pose = parse_targets([f"{name}={value}" for name, value in options.start_pose.items()], profile)
+    setup, notes = write_setup(options.out, SetupDraft(source, driver, cameras, start_pose))
     print(f"{options.out}: {setup.profile.name} by driver {setup.driver.type}, {_cameras(list(setup.cameras))}")
     for note in notes:
         print(f"note: {note}")

@@ -21,7 +21,7 @@ import pydantic
 from smolpilot.common.errors import DeviceError
 from smolpilot.robots import RobotProfile
 from smolpilot.runtime.calibration import Calibration
-from smolpilot.runtime.emulator.options import FaultOptions, ServoOptions
+from smolpilot.runtime.emulator.options import FaultOptions, ServoOptions, Strict
 from smolpilot.runtime.emulator.process import FRAMES, PORT, EmulatorReady, EmulatorRefusal
 from smolpilot.runtime.emulator.spec import EmulatorSpec, calibration_of
 
@@ -33,10 +33,8 @@ _ENDING = 5.0
 _TIMEOUT = 0.2  # seconds of an exchange: two processes on a busy machine, not servos
 
 
-class EmulatedArmOptions(pydantic.BaseModel):
+class EmulatedArmOptions(Strict):
     """What a setup says of an emulated arm; the same words as in EmulatorSpec."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     calibration: str | None = None
     calibrated: bool = True

@@ -24,7 +24,7 @@ from .servo import Servo
 SO101 = {"shoulder_pan": 1, "shoulder_lift": 2, "elbow_flex": 3, "wrist_flex": 4, "wrist_roll": 5, "gripper": 6}
 """Joints of an SO-101 and the ids of their servos."""
 MIDDLE = 2048.0
-_STEP = 0.005  # seconds: servos and plant are advanced in steps of at most this
+_STEP = 0.01  # seconds: servos and plant are advanced in steps of at most this
 _MOST_STEPS = 20_000
 _LIMP = JointCommand(None, 0.0, 0.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import pydantic
 
@@ -10,9 +10,14 @@ Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
 class Strict(pydantic.BaseModel):
-    """Frozen; unknown keys, NaN and infinity are refused."""
+    """Frozen; unknown keys, other types, NaN and infinity are refused."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = pydantic.ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _tuple(value: Any) -> Any:
+    """YAML has lists."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 class ServoOptions(Strict):
@@ -43,6 +48,6 @@ class FaultOptions(Strict):
     """Random bytes before each reply."""
     delay: Annotated[float, pydantic.Field(ge=0, le=60)] = 0.0
     """Seconds before each reply."""
-    silent: tuple[str, ...] = ()
+    silent: Annotated[tuple[str, ...], pydantic.BeforeValidator(_tuple)] = ()
     """Joints whose servo neither hears nor answers."""
     seed: Annotated[int, pydantic.Field(ge=0)] = 0

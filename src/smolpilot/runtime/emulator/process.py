@@ -99,7 +99,8 @@ def main() -> int:
                 f"The emulator's spec is wrong at '{plain(where, 80)}': {plain(problem['msg'])}."
             ) from None
         stopped = threading.Event()
-        threading.Thread(target=_watch_input, args=(stopped,), daemon=True).start()
+        watched = os.dup(sys.stdin.fileno())
+        threading.Thread(target=_watch_input, args=(watched, stopped), daemon=True).start()
         run_emulator(spec, _say, stopped=stopped)
     except SmolpilotError as error:
         _say(EmulatorRefusal.of(error))
@@ -125,10 +126,11 @@ def _first_line() -> bytes:
     return found.partition(b"\n")[0]
 
 
-def _watch_input(stopped: threading.Event) -> None:
-    while os.read(sys.stdin.fileno(), 65_536):
+def _watch_input(file: int, stopped: threading.Event) -> None:
+    while os.read(file, 65_536):
         pass
     stopped.set()
+    os.close(file)
 
 
 @contextmanager

@@ -7,18 +7,21 @@ nobody says what the firmware does, the docstrings here say what this one does.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Collection
 
 from smolpilot.runtime.drivers.feetech import registers as reg
 
 from .options import ServoOptions
 from .plants import JointCommand, JointState
+from .settings import Settings
 
 SIZE = 128
 _STALL_CURRENT = 2.7  # A at full drive, 12 V
 _IDLE_CURRENT = 0.02
-_GAIN = 1 / 150 / 32  # share of the drive for each step of distance and unit of P_GAIN
-_ACCELERATION = 100.0  # steps/s² of a unit of ACCELERATION
+_MEASURED = struct.Struct("<HHHBBxBBxxH")
+"""PRESENT_POSITION, _SPEED, _LOAD, _VOLTAGE, _TEMPERATURE, STATUS, MOVING, PRESENT_CURRENT: the bytes from 56 on."""
+_LIMP = JointCommand(None, 0.0, 0.0)
 _WARMTH, _COOLING = 60.0, 300.0  # degrees above ambient at full load, in the end; seconds
 _COOLER = 5.0  # degrees below MAX_TEMPERATURE where torque is allowed again
 _CALIBRATE_MIDDLE = 128  # of TORQUE_ENABLE
@@ -54,7 +57,8 @@ _EEPROM: tuple[tuple[reg.Register, int], ...] = (
 
 
 class Servo:
-    """128 bytes of registers. `read` and `write` are what the bus does; `command` and `update` what time does.
+    """128 bytes of registers, changed by `write` and `set` alone: the bus calls `read` and `write`, and time `command`
+    and `update`.
 
     - Writing GOAL_POSITION switches torque on (an option). The goal that counts is clamped to MIN_POSITION and
       MAX_POSITION where these are a range; the register keeps what was written.
@@ -76,6 +80,7 @@ class Servo:
         self.voltage = self.options.voltage
         self.temperature = self.options.ambient
         self.encoder_fault = self._hot = False
+        self._decoded: Settings | None = None  # anew when it is asked for after a change
         self._state = JointState(position, 0.0, 0.0, 0.0)
         for register, value in _EEPROM:
             self.set(register, value)
@@ -101,7 +106,7 @@ class Servo:
 
     def write(self, address: int, data: bytes) -> None:
         """Bytes as the bus writes them."""
-        locked, torque = self._get(reg.LOCK) != 0, self._get(reg.TORQUE_ENABLE)
+        locked, torque = self.get(reg.LOCK) != 0, self.get(reg.TORQUE_ENABLE)
         written = range(address, address + len(data))
         ignored = _READ_ONLY.union(range(reg.FIRST_RAM) if locked and not self.options.locked_eeprom_is_ram else ())
         self._store(written, data, keep=not locked, ignored=ignored)
@@ -113,12 +118,13 @@ class Servo:
     def power_up(self) -> None:
         """RAM as it is after power comes; EEPROM and the position stay, whole turns are forgotten."""
         self.memory[:] = self._kept + bytes(SIZE - reg.FIRST_RAM)
+        self._decoded = None
         self._trip, self._trip_direction = 0, 0.0
         self._overloaded_for = self._over_current_for = 0.0
         self._setpoint, self._speed, self._timed_speed = self._state.position, 0.0, math.inf
         self._turns = math.floor(self._state.position / reg.STEPS) * reg.STEPS
         self.set(reg.MAX_ACCELERATION, 254)
-        self.set(reg.TORQUE_LIMIT, min(reg.FULL_LOAD, self._get(reg.MAX_TORQUE)))
+        self.set(reg.TORQUE_LIMIT, min(reg.FULL_LOAD, self.get(reg.MAX_TORQUE)))
         self.set(reg.GOAL_POSITION, self._present())
         self.set(reg.TORQUE_ENABLE, int(self.options.torque_at_power_up))
 
@@ -129,45 +135,41 @@ class Servo:
     @property
     def status(self) -> int:
         """The bits of STATUS: also the error byte of every reply."""
-        volts = round(self.voltage / reg.VOLTS)
-        outside = not self._get(reg.MIN_VOLTAGE) <= volts <= self._get(reg.MAX_VOLTAGE)
+        low, high = self._set.voltage
+        outside = not low <= round(self.voltage / reg.VOLTS) <= high
         return self._trip | _VOLTAGE * outside | _ENCODER * self.encoder_fault | _TEMPERATURE * self._hot
 
     @property
     def torque(self) -> bool:
         """Whether the motor is driven."""
-        return self.memory[reg.TORQUE_ENABLE.address] == 1 and self.memory[reg.MODE.address] == 0
+        return self._set.torque
 
     # Time
 
     def command(self, dt: float) -> JointCommand:
         """What the motor is asked for `dt` seconds later."""
-        if not self.torque:
+        settings = self._set
+        if not settings.torque:
             self._setpoint, self._speed = self._state.position, 0.0
-            return JointCommand(None, 0.0, 0.0)
+            return _LIMP
         self._approach(self._target(), dt)
-        if self._trip:
-            force = self._get(reg.PROTECTIVE_TORQUE) / 100
-        else:
-            force = min(self._get(reg.TORQUE_LIMIT), self._get(reg.MAX_TORQUE)) / reg.FULL_LOAD
-        return JointCommand(self._setpoint, min(1.0, force), max(1, self._get(reg.P_GAIN)) * _GAIN)
+        return JointCommand(self._setpoint, settings.protective_force if self._trip else settings.force, settings.gain)
 
     def update(self, dt: float, state: JointState) -> None:
         """What the motor did in `dt` seconds: heat, protections and what is measured follow from it."""
-        self._state = state
-        load = abs(state.torque)
-        self.temperature += (_WARMTH * load**2 + self.options.ambient - self.temperature) * -math.expm1(-dt / _COOLING)
-        limit = self._get(reg.MAX_TEMPERATURE)
-        self._hot = self.temperature > (limit - _COOLER if self._hot else limit)
-        if self._hot:
+        self._state, settings = state, self._set
+        torque = abs(state.torque)
+        self.temperature += (_WARMTH * torque**2 + self.options.ambient - self.temperature) * -math.expm1(
+            -dt / _COOLING
+        )
+        self._hot = self.temperature > settings.most_temperature - (_COOLER if self._hot else 0.0)
+        if self._hot and settings.torque:
             self.set(reg.TORQUE_ENABLE, 0)
-        over = load * 100 > self._get(reg.OVERLOAD_TORQUE)
-        self._overloaded_for = self._overloaded_for + dt if over else 0.0
-        if over and self._overloaded_for >= self._get(reg.PROTECTION_TIME) / 100:
+        self._overloaded_for = self._overloaded_for + dt if torque > settings.overload else 0.0
+        if self._overloaded_for > 0 and self._overloaded_for >= settings.overload_time:
             self._tripped(_OVERLOAD)
-        over = self._current() / reg.AMPERES > self._get(reg.PROTECTION_CURRENT)
-        self._over_current_for = self._over_current_for + dt if over else 0.0
-        if over and self._over_current_for >= self._get(reg.OVER_CURRENT_TIME) / 100:
+        self._over_current_for = self._over_current_for + dt if self._current() > settings.most_current else 0.0
+        if self._over_current_for > 0 and self._over_current_for >= settings.over_current_time:
             self._tripped(_CURRENT)
 
     # The firmware
@@ -179,23 +181,18 @@ class Servo:
                 self.memory[at] = byte
                 if keep and at < reg.FIRST_RAM:
                     self._kept[at] = byte
-
-    def _get(self, register: reg.Register) -> int:
-        return register.decode(bytes(self.memory[register.address : register.address + register.size]))
+        self._decoded = None
 
     @property
-    def _multi_turn(self) -> bool:
-        return bool(self.memory[reg.PHASE.address] & reg.PHASE_MULTI_TURN)
-
-    @property
-    def _speed_unit(self) -> int:
-        """Steps per second of a unit of speed."""
-        return reg.SPEED_STEPS[bool(self.memory[reg.PHASE.address] & reg.PHASE_FINE_SPEED)]
+    def _set(self) -> Settings:
+        if self._decoded is None:
+            self._decoded = Settings.of(self.memory)
+        return self._decoded
 
     def _base(self) -> int:
         """Steps of the encoder where the position that is told begins to count."""
-        offset = self._get(reg.HOMING_OFFSET)
-        if self._multi_turn:
+        offset = self._set.offset
+        if self._set.multi_turn:
             return offset + self._turns
         return offset + (round(self._state.position) - offset) // reg.STEPS * reg.STEPS
 
@@ -204,19 +201,13 @@ class Servo:
 
     def _target(self) -> float:
         """The goal that counts, in steps of the encoder. The way there is the direct one, not around a wrap."""
-        goal, low, high = (self._get(each) for each in (reg.GOAL_POSITION, reg.MIN_POSITION, reg.MAX_POSITION))
-        return float(max(low, min(high, goal)) if high > low else goal) + self._base()
+        return float(self._set.goal + self._base())
 
     def _approach(self, target: float, dt: float) -> None:
         """Move the setpoint towards the target, as speed and acceleration allow."""
-        speed = abs(self._get(reg.GOAL_SPEED)) * float(self._speed_unit)
-        if speed == 0 and self.memory[reg.PHASE.address] & reg.PHASE_ZERO_IS_FASTEST:
-            speed = math.inf
-        speed = min(speed, self._timed_speed)
-        units = self._get(reg.ACCELERATION) or math.inf
-        acceleration = min(units, self._get(reg.MAX_ACCELERATION) or math.inf) * _ACCELERATION
+        speed, acceleration = min(self._set.speed, self._timed_speed), self._set.acceleration
         distance = target - self._setpoint
-        if units >= 254 and math.isinf(speed):
+        if distance == 0 or (math.isinf(acceleration) and math.isinf(speed)):
             self._setpoint, self._speed = target, 0.0
             return
         # As fast as it may be and still stop at the target.
@@ -230,18 +221,18 @@ class Servo:
             self._setpoint += step
 
     def _goal_written(self) -> None:
-        if self.options.goal_enables_torque and not self._hot:
+        if self.options.goal_enables_torque and not self._hot and self.memory[reg.TORQUE_ENABLE.address] != 1:
             self.set(reg.TORQUE_ENABLE, 1)
         if not self.torque:
             return
         distance = self._target() - self._state.position
         if distance * self._trip_direction < 0:
             self._recover()
-        time = self._get(reg.GOAL_TIME)
+        time = self.get(reg.GOAL_TIME)
         self._timed_speed = abs(self._target() - self._setpoint) / (time / 1000) if time else math.inf
 
     def _torque_written(self, before: int) -> None:
-        value = self._get(reg.TORQUE_ENABLE)
+        value = self.memory[reg.TORQUE_ENABLE.address]
         if value == _CALIBRATE_MIDDLE:  # "here is the middle": it sets the offset, locked or not
             offset = round(self._state.position) % reg.STEPS - reg.STEPS // 2
             self.set(reg.HOMING_OFFSET, max(-2047, offset))
@@ -264,16 +255,21 @@ class Servo:
 
     def _measure(self) -> None:
         """Write what is measured into its registers."""
-        speed = round(self._state.velocity / self._speed_unit)
-        moving = self.torque and (self._setpoint != self._target() or abs(self._state.velocity) > 1)
-        for register, value in (
-            (reg.PRESENT_POSITION, self._present()),
-            (reg.PRESENT_SPEED, max(-0x7FFF, min(0x7FFF, speed))),
-            (reg.PRESENT_LOAD, round(self._state.load * reg.FULL_LOAD)),
-            (reg.PRESENT_VOLTAGE, round(self.voltage / reg.VOLTS)),
-            (reg.PRESENT_TEMPERATURE, max(0, min(255, round(self.temperature)))),
-            (reg.STATUS, self.status),
-            (reg.MOVING, int(moving)),
-            (reg.PRESENT_CURRENT, round(self._current() / reg.AMPERES)),
-        ):
-            self.set(register, value)
+        state, settings, at = self._state, self._set, reg.PRESENT_POSITION.address
+        speed = max(-0x7FFF, min(0x7FFF, round(state.velocity / settings.speed_unit)))
+        moving = settings.torque and (self._setpoint != self._target() or abs(state.velocity) > 1)
+        self.memory[at : at + _MEASURED.size] = _MEASURED.pack(
+            _signed(self._present(), reg.PRESENT_POSITION.sign),
+            _signed(speed, reg.PRESENT_SPEED.sign),
+            _signed(round(state.load * reg.FULL_LOAD), reg.PRESENT_LOAD.sign),
+            round(self.voltage / reg.VOLTS),
+            max(0, min(255, round(self.temperature))),
+            self.status,
+            moving,
+            round(self._current() / reg.AMPERES),
+        )
+
+
+def _signed(value: int, bit: int | None) -> int:
+    """Sign and magnitude, as `Register.encode` has them."""
+    return value if value >= 0 else -value | 1 << (bit or 0)

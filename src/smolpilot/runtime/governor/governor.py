@@ -18,6 +18,7 @@ from .limiter import Limits, Motion, Moved, slow_down, step_to
 from .options import GovernorOptions
 from .request import Decision, Phase, Request
 
+_EARLY = 0.5  # of a tick that one may come before its time
 _GAP = 2.5  # ticks without a command after which the arm has come to rest at the last one
 
 
@@ -56,6 +57,7 @@ class Governor:
         """Nothing of what was asked and seen before holds any more."""
         self._asked: Joints | None = None
         self._at: float | None = None
+        self._spare = _EARLY * self._tick
         self._reading: JointReadings | None = None
         self._starved_since: float | None = None
         self._rejected = 0
@@ -148,14 +150,20 @@ class Governor:
         return Decision(requested, command, told, self.stop, self._relaxed, torque or None, send)
 
     def _step_time(self, now: float) -> float:
-        """How much time this tick's motion has: never more than a tick is meant to take."""
+        """How much time this tick's motion has: a tick, also where it comes a little early or late.
+
+        Never more time than has passed, but for half a tick: whoever calls too often moves no faster.
+        """
         elapsed = self._tick if self._at is None else now - self._at
         if elapsed <= 0:
             return 0.0
         if elapsed > _GAP * self._tick and self._motion is not None:
             self._motion = Motion(self._motion.position, np.zeros(len(self._names)))
         self._at = now
-        return min(elapsed, self._tick)
+        self._spare = min(self._spare + elapsed, (1 + _EARLY) * self._tick)
+        dt = min(self._spare, self._tick)
+        self._spare -= dt
+        return dt
 
     def _trusted(
         self, request: Request | None, flags: dict[str, set[str]]

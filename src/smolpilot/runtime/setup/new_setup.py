@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ class SetupDraft:
     profile: str
     driver: Mapping[str, Any]
     cameras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    start_pose: Mapping[str, float] = field(default_factory=dict)
 
 
 def camera_entry(profile: RobotProfile, name: str, text: str) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def write_setup(path: Path, draft: SetupDraft) -> tuple[RobotSetup, list[str]]:
 
 def setup_text(draft: SetupDraft, profile: RobotProfile, path: Path) -> str:
     """The YAML of a draft, with comments; what has a default stands in it as a comment."""
-    return "\n".join([*_head(draft, profile, path), *_cameras(draft, profile), *_motion(profile), ""])
+    return "\n".join([*_head(draft, profile, path), *_cameras(draft, profile), *_motion(profile, draft.start_pose), ""])
 
 
 def _look(draft: SetupDraft, profile: RobotProfile) -> list[str]:
@@ -119,7 +121,8 @@ def _placed(draft: SetupDraft, folder: Path) -> SetupDraft:
         return found
 
     profile = draft.profile if draft.profile in list_profiles() else placed(draft.profile)
-    return SetupDraft(profile, moved(draft.driver), {name: moved(one) for name, one in draft.cameras.items()})
+    cameras = {name: moved(one) for name, one in draft.cameras.items()}
+    return dataclasses.replace(draft, profile=profile, driver=moved(draft.driver), cameras=cameras)
 
 
 def _is_path(key: str, value: str) -> bool:
@@ -164,7 +167,7 @@ def _cameras(draft: SetupDraft, profile: RobotProfile) -> Iterator[str]:
     yield ""
 
 
-def _motion(profile: RobotProfile) -> Iterator[str]:
+def _motion(profile: RobotProfile, start_pose: Mapping[str, float]) -> Iterator[str]:
     """The keys that say how far, how fast and where to, each as a comment with what holds without it."""
     units = ", ".join(dict.fromkeys(joint.unit for joint in profile.action_joints))
     yield from _comment(
@@ -180,7 +183,7 @@ def _motion(profile: RobotProfile) -> Iterator[str]:
     yield from _comment(
         "Where parking brings the joints; those that are not named stay where they are. Try it with care."
     )
-    yield f"# start_pose: {_flow(_start_pose(profile))}"
+    yield f"start_pose: {_flow(dict(start_pose))}" if start_pose else f"# start_pose: {_flow(_start_pose(profile))}"
     yield ""
     yield from _comment(
         "How old a reading of the joints and a camera's image may be, in seconds, before the arm stops."

@@ -1,0 +1,92 @@
+"""`smolpilot robot check SETUP`: everything of an arm that can be seen without moving it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from smolpilot.common.option_types import Flag
+from smolpilot.common.text import json_text
+
+from ..parsing.verbs import Verb
+
+if TYPE_CHECKING:
+    from smolpilot.runtime.inspection.check_report import CheckReport
+    from smolpilot.runtime.setup.robot_setup import RobotSetup
+
+
+@dataclass(kw_only=True)
+class CheckOptions:
+    """Check an arm without moving it: servos, calibration, read rate, cameras, and every limit in force.
+
+    A line each, with a verdict and what to do. Torque stays as it is.
+    """
+
+    setup: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SETUP")]
+    """A setup: shipped (smolpilot robot list), or a YAML file."""
+    policy: Path | None = None
+    """A bundle: its demonstrations' limits are taken into account, as when it runs."""
+    out: Path | None = None
+    """PNG with an image of every camera (default: SETUP-cameras.png in this folder)."""
+    write_calibration: Flag = False
+    """Write the setup's calibration to the servos first, where they differ; torque must be off."""
+    json: Flag = False
+    """Print one JSON document."""
+
+
+def run(options: CheckOptions) -> int:
+    """Print the report; 1 when something failed."""
+    from smolpilot.common.atomic import write_bytes_atomic
+    from smolpilot.common.progress import working
+    from smolpilot.robots.demonstrated import read_demonstrated
+    from smolpilot.runtime.inspection.check_report import Verdict
+    from smolpilot.runtime.inspection.contact_sheet import contact_sheet
+    from smolpilot.runtime.inspection.look import look
+    from smolpilot.runtime.setup.robot_setup import RobotSetup
+
+    setup = RobotSetup.load(options.setup)
+    demonstrated = None if options.policy is None else read_demonstrated(options.policy)
+    if options.write_calibration:
+        _write_calibration(setup)
+    with working(f"looking at {setup.name}"):
+        report, tiles = look(setup, demonstrated=demonstrated)
+    sheet = None
+    if tiles:
+        sheet = options.out or Path(f"{setup.name}-cameras.png")
+        write_bytes_atomic(sheet, contact_sheet(tiles, setup.name))
+    if options.json:
+        print(json_text({**report.document(), "contact_sheet": None if sheet is None else str(sheet)}))
+    else:
+        _print(report)
+        if sheet is not None:
+            print(f"Images of all cameras: {sheet}")
+    return int(report.verdict is Verdict.FAIL)
+
+
+def _write_calibration(setup: RobotSetup) -> None:
+    from smolpilot.common.errors import UsageError
+
+    driver = setup.make_driver()
+    write = getattr(driver, "write_calibration", None)
+    if write is None:
+        raise UsageError(f"The driver '{setup.driver.type}' keeps no calibration in its servos.")
+    written = write()
+    told = "; ".join(map(str, written)) if written else "nothing: the servos had it already"
+    print(f"calibration written: {told}", file=sys.stderr)
+
+
+def _print(report: CheckReport) -> None:
+    from smolpilot.common.terminal import Terminal
+
+    console = Terminal()
+    styles = {"ok": "", "warn": "yellow", "fail": "red"}
+    width = console.width if console.is_terminal else 120
+    for verdict, line in report.text(width):
+        console.print(line, style="bold" if verdict is None else styles[verdict], soft_wrap=True)
+
+
+VERB = Verb(CheckOptions, run)

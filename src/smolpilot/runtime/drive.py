@@ -1,0 +1,112 @@
+"""One motion from beginning to end: connect, hold, move, say what came of it, close."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from smolpilot.common.errors import UsageError
+from smolpilot.contracts import SentAction, StopCategory
+
+from .control_loop import run_loop
+from .governed_robot import GovernedRobot
+from .moves import Move, check_within
+from .signals import StopSignals
+
+
+@dataclass(frozen=True)
+class JointMoved:
+    """What became of one joint, in its unit: where it was, was to go, was told last, and was measured last."""
+
+    joint: str
+    unit: str
+    start: float
+    target: float
+    commanded: float
+    measured: float | None
+
+
+@dataclass(frozen=True)
+class MoveReport:
+    """How a motion ended: `stop` is why it was stopped, None where it arrived; `clamped`: joint -> clamped ticks."""
+
+    joints: Sequence[JointMoved]
+    ticks: int
+    stop: str | None
+    clamped: Mapping[str, int]
+    released: bool
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "joints": [vars(joint) for joint in self.joints], "clamped": dict(self.clamped)}
+
+
+def move(
+    robot: GovernedRobot,
+    targets: Mapping[str, float],
+    *,
+    share: float,
+    release: bool = False,
+    begin: Callable[[float], None] = lambda seconds: None,
+    on_tick: Callable[[SentAction], None] = lambda sent: None,
+) -> MoveReport:
+    """Move joints to `targets` (joint -> position in its unit) with `share` of the limits, through the governor.
+
+    The robot is not connected yet, and is closed afterwards; torque stays on and holds the arm, unless `release` asks
+    for it to be switched off where the arm has arrived. begin: called with the seconds that it will take. UsageError,
+    before anything moves, for a target beyond the limits in force.
+    """
+    if not targets:
+        raise UsageError("Nothing is to be moved.", expected="JOINT=VALUE, one or more")
+    with StopSignals() as signals:
+        try:
+            robot.open()
+            check_within(targets, robot.limits)
+            robot.engage()
+            held = robot.governor.last_command
+            assert held is not None  # it is engaged
+            way = Move(robot.limits, held, targets, robot.spec.rate, share)
+            begin(way.seconds())
+            end = run_loop(robot, way, signals=signals, on_tick=on_tick)
+            released = release and end.stop is None
+            if released:
+                _switch_off(robot)
+            return _report(robot, way, held, end.ticks, None if end.stop is None else end.stop.reason, released)
+        finally:
+            robot.disconnect()
+
+
+def _switch_off(robot: GovernedRobot) -> None:
+    """Stop category 1: the arm stands, then torque goes off."""
+    robot.halt(StopCategory.THEN_POWER_OFF, "torque was to be switched off")
+    robot.ask(None)
+
+
+def _report(
+    robot: GovernedRobot, way: Move, held: np.ndarray[Any, Any], ticks: int, stop: str | None, released: bool
+) -> MoveReport:
+    last = robot.governor.last_command
+    told = way.target if last is None else last
+    reading = robot.reading
+    joints = []
+    for i, limits in enumerate(robot.limits.joints):
+        measured = np.nan if reading is None else float(reading.position[i])
+        joints.append(
+            JointMoved(
+                limits.joint,
+                limits.unit,
+                float(held[i]),
+                float(way.target[i]),
+                float(told[i]),
+                measured if np.isfinite(measured) else None,
+            )
+        )
+    clamped: Counter[str] = Counter()
+    for (flag, joint), count in robot.governor.counts.items():
+        if joint and flag in ("position", "velocity", "acceleration"):
+            clamped[joint] += count
+    return MoveReport(joints, ticks, stop, clamped, released)
