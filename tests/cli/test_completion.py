@@ -47,7 +47,7 @@ def completed(script: Path, typed: str) -> list[str]:
         ("", sorted({name.split()[0] for name in VERBS})),
         ("tr", ["train"]),
         ("dataset co", ["compare", "convert"]),
-        ("robot ", ["emulate", "find", "list", "new", "profile", "show"]),
+        ("robot ", sorted({name.split()[1] for name in VERBS if name.startswith("robot ")})),
         ("robot profile ", ["check"]),
         ("robot show so10", sorted(n for n in [*list_profiles(), *list_setups()] if n.startswith("so10"))),
         ("train --train-expert", ["--train-expert-only"]),

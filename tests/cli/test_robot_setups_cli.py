@@ -22,10 +22,11 @@ from smolpilot.cli.main import main
 from smolpilot.cli.parsing.schemas import schema_of
 from smolpilot.common.errors import ProfileError
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.yaml_kinds import setups_folder
 from smolpilot.runtime.calibration import default_calibration, read_calibration, write_calibration
 from smolpilot.runtime.drivers.feetech.arm import FeetechArm
 from smolpilot.runtime.emulator.bus import EmulatedBus
-from smolpilot.runtime.setup.robot_setup import RobotSetup, list_setups, setups_folder
+from smolpilot.runtime.setup.robot_setup import RobotSetup, list_setups
 
 from ..runtime.cameras.helpers_video import write_video
 

@@ -15,9 +15,9 @@ import yaml
 from smolpilot.common.errors import ProfileError, did_you_mean
 from smolpilot.common.yaml_lines import Location, read_yaml
 
-from .file_kinds import refuse_other_kind, refuse_setup_name
 from .profile_errors import find_problem
 from .units import FACTORS, SCALES, SPELLINGS, Unit
+from .yaml_kinds import refuse_other_kind, refuse_setup_name
 
 CameraRole = Literal["front", "top", "side", "wrist", "left_wrist", "right_wrist", "head", "other"]
 

@@ -73,7 +73,7 @@ def _case(indent: int, pattern: str, words: list[str]) -> str:
 def _choices(verb: str, field: Field) -> list[str]:
     """The values that a field can have, where they can be listed: also the names of robot profiles and setups."""
     from smolpilot.robots import list_profiles
-    from smolpilot.robots.file_kinds import shipped_setups
+    from smolpilot.robots.yaml_kinds import shipped_setups
 
     if field.choices:
         return list(field.choices)

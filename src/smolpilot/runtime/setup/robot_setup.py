@@ -18,8 +18,8 @@ from smolpilot.contracts.camera import Camera
 from smolpilot.contracts.driver import Driver
 from smolpilot.contracts.registry import CAMERAS, ROBOTS, Registry
 from smolpilot.robots import Joint, RobotProfile, list_profiles
-from smolpilot.robots.file_kinds import WORDS, kind_of, refuse_other_kind, setups_folder, shipped_setups
 from smolpilot.robots.profile_errors import find_problem
+from smolpilot.robots.yaml_kinds import WORDS, kind_of, refuse_other_kind, setups_folder, shipped_setups
 
 from ..governor.options import GovernorOptions
 from ..limits import JointLimits, OperatingLimit, effective_limits
@@ -310,4 +310,6 @@ def _unknown_setup(text: str) -> SmolpilotError:
 
 
 def _emulated(profile: str) -> str:
-    return f"Without an arm: {profile}-emulated" if f"{profile}-emulated" in list_setups() else ""
+    """What says which shipped setup is an emulated arm of the profile, where there is one."""
+    name = "-".join((profile, "emulated"))
+    return f"Without an arm: {name}" if name in list_setups() else ""
