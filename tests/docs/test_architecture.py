@@ -135,10 +135,10 @@ def test_links_on_a_name_lead_to_its_file() -> None:
         assert (DOCS / link).resolve() == found(text.partition(":")[0]), text
 
 
-def test_twelve_questions_are_answered_by_links() -> None:
+def test_questions_are_answered_by_links() -> None:
     text = ARCHITECTURE.read_text(encoding="utf-8").partition("## Where is it?\n")[2].partition("\n## ")[0]
     rows = [row.strip("|").split(" | ") for row in text.splitlines() if row.startswith("| ")][1:]
-    assert len(rows) == 12
+    assert len(rows) >= 12
     words = ("letterbox", "learning rate", "camera", "flow matching loss", "frame cache", "dataset check", "resumed",
              "unit", "policy", "environment", "arm", "command")  # fmt: skip
     for word, (question, answer) in zip(words, rows, strict=True):
@@ -172,7 +172,7 @@ def test_the_tree_shows_every_package_and_no_other() -> None:
         assert 10 < len(line.split(maxsplit=1)[1]) < 120, line
     assert {name for name in shown if "/" not in name} == PACKAGES
     assert [name for name in shown if not (SOURCE / name).is_dir()] == []
-    large = {"datasets", "smolvla", "inference", "training", "evaluation"}
+    large = {"datasets", "runtime", "smolvla", "inference", "training", "evaluation"}
     inner = {
         f"{name}/{path.name}"
         for name in large

@@ -26,8 +26,8 @@ hostile = st.one_of(
 )  # fmt: skip
 
 
-def within(driven: Driven) -> None:
-    """All commands are finite and within position, velocity and acceleration of the commands before them."""
+def within(driven: Driven) -> int:
+    """All commands are finite and within position, velocity and acceleration of the commands before them; how many."""
     commands = np.array(driven.commands)
     assert np.isfinite(commands).all()
     limits = driven.governor.limits
@@ -36,6 +36,7 @@ def within(driven: Driven) -> None:
     velocity, acceleration = motion(driven.commands)
     assert (np.abs(velocity) <= limits.velocity * (1 + 1e-6)).all()
     assert (np.abs(acceleration) <= limits.acceleration * (1 + 1e-6) + 1e-6).all()
+    return len(commands)
 
 
 @settings(deadline=None, max_examples=150)
@@ -47,7 +48,7 @@ def test_whatever_is_asked_stays_within_the_limits(actions: list[Any], lift_stop
         if made.stop is not None and lift_stops:
             driven.run(None, 20)
             driven.governor.rearm(driven.commands[-1])
-    within(driven)
+    assert within(driven) > len(actions)
 
 
 @settings(deadline=None, max_examples=100)
@@ -63,7 +64,7 @@ def test_stale_and_foreign_times_never_move_anything(steps: list[tuple[Any, floa
     for action, age, of_observation in steps:
         old: dict[str, Any] = {"observed_at" if of_observation else "asked_at": driven.now - age}
         driven.tick(action, **old)
-    within(driven)
+    assert within(driven) == len(steps) + 1
 
 
 def test_first_motion_is_slow_and_then_requests_pass_exactly() -> None:

@@ -30,7 +30,7 @@ from smolpilot.runtime.governor import GovernorOptions, Phase
 from smolpilot.runtime.limits import OperatingLimit
 from smolpilot.runtime.moves import Move
 from smolpilot.runtime.signals import StopSignals
-from smolpilot.runtime.sources import JointOrder
+from smolpilot.runtime.joint_order import JointOrder
 
 from ..cameras.helpers_video import write_video
 from .helpers_rig import ELBOW, GRIPPER, HOME, JOINTS, LIFT, PAN, PROFILE, TICK, Rig

@@ -31,7 +31,7 @@ class CheckOptions:
     policy: Path | None = None
     """A bundle: its demonstrations' limits are taken into account, as when it runs."""
     out: Path | None = None
-    """PNG with an image of every camera (default: SETUP-cameras.png in this folder)."""
+    """PNG with an image of every camera. Without it: SETUP-cameras.png in this folder."""
     write_calibration: Flag = False
     """Write the setup's calibration to the servos first, where they differ; torque must be off."""
     json: Flag = False

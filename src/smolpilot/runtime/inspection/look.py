@@ -71,7 +71,7 @@ def _servos(setup: RobotSetup, driver: Driver) -> Iterator[CheckLine]:
         servos,
         _known_limits(driver),
         models={777: "STS3215"},
-        calibration=f"calibration '{getattr(options, 'calibration', None) or 'of the profile'}'",
+        calibration=f"'{name}'" if (name := getattr(options, "calibration", None)) else "the profile's ranges",
         calibration_fix="name this arm's own file in the setup; if it is, write it to the servos: "
         "`smolpilot robot check SETUP --write-calibration`",
     )
