@@ -51,7 +51,7 @@ def test_limits_of_the_demonstrations_are_a_table_with_their_origin(
     lines = capsys.readouterr().out.splitlines()
     (first,) = [i for i, line in enumerate(lines) if line.startswith("limits")]
     assert lines[first].endswith("6 episodes of tiny (123 frames, 10 per second)")
-    assert lines[first + 1].split() == [*"joint velocity acceleration starts at 1 to 99 % of starts".split()]
+    assert lines[first + 1].split()[:3] == ["joint", "velocity", "acceleration"]
     pan, start = policy.demonstrated.joints[0], policy.demonstrated.start_poses[0]
     assert lines[first + 2].split()[:5] == [
         "pan", f"{pan.velocity:.4g}", "unknown/s", f"{pan.acceleration:.4g}", "unknown/s²"
