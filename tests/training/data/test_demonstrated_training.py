@@ -167,10 +167,7 @@ def test_fine_tuning_keeps_the_highest_of_parent_and_own(slow: Path, fast: Path,
         assert both[0] != both[1]
     assert [origin.dataset for origin in found.origins] == [data.name, old.name]
     # pan begins near 0 in one, near 3 in the other.
-    assert (found.start_poses[0].q00, found.start_poses[0].q100) == (
-        pytest.approx(0.5, abs=1),
-        pytest.approx(4.5, abs=1),
-    )
+    assert [found.start_poses[0].q00, found.start_poses[0].q100] == pytest.approx([0.5, 4.5], abs=1)
 
 
 def test_a_dataset_faster_than_the_parents_limits_is_warned_of(
