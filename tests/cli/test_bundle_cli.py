@@ -12,6 +12,8 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.datasets import open_dataset
+from smolpilot.datasets.statistics.operating_limits import demonstrated_by
+from smolpilot.robots.layout import FrameLayout
 from smolpilot.smolvla import new_policy, save_bundle
 
 
@@ -35,6 +37,35 @@ def test_json_is_one_document(bundle: Path, capsys: pytest.CaptureFixture[str]) 
     assert facts["execution_horizon"] == 10
     assert len(facts["statistics"]["action"]["mean"]) == 3
     assert facts["report"]["missing"] == []
+
+
+def test_limits_of_the_demonstrations_are_a_table_with_their_origin(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = open_dataset(tiny_dataset)
+    policy = new_policy("tiny", meta=dataset.meta, seed=3, device="cpu")
+    assert policy.profile is not None
+    policy.demonstrated = demonstrated_by(dataset, FrameLayout.of_dataset(dataset.meta), policy.profile)
+    bundle = save_bundle(policy, tmp_path / "bundle")
+    assert main(["bundle", str(bundle)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (first,) = [i for i, line in enumerate(lines) if line.startswith("limits")]
+    assert lines[first].endswith("6 episodes of tiny (123 frames, 10 per second)")
+    assert lines[first + 1].split()[:3] == ["joint", "velocity", "acceleration"]
+    pan, start = policy.demonstrated.joints[0], policy.demonstrated.start_poses[0]
+    assert lines[first + 2].split()[:5] == [
+        "pan", f"{pan.velocity:.4g}", "unknown/s", f"{pan.acceleration:.4g}", "unknown/s²"
+    ]  # fmt: skip
+    assert lines[first + 2].endswith(f"{start.q01:.4g} to {start.q99:.4g}")
+    assert main(["bundle", str(bundle), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["operating_limits"] == policy.demonstrated.to_json()
+
+
+def test_a_bundle_without_limits_says_so(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bundle", str(bundle)]) == 0
+    assert "limits        none kept of the demonstrations" in capsys.readouterr().out
+    assert main(["bundle", str(bundle), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["operating_limits"] is None
 
 
 def test_localize(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.contracts import PolicyOptions
 from smolpilot.datasets import open_dataset
+from smolpilot.datasets.statistics.operating_limits import demonstrated_by
+from smolpilot.policies.onnx import open_onnx
+from smolpilot.robots.demonstrated import FILE
+from smolpilot.robots.layout import FrameLayout
 from smolpilot.smolvla import new_policy, save_bundle
 
 
@@ -32,6 +37,18 @@ def test_json_is_all_of_standard_output(
     assert all((out / name).stat().st_size == size for name, size in document["bytes"].items())
     assert main(arguments) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_limits_of_the_demonstrations_go_along_under_the_digests(tiny_dataset: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    policy = new_policy("tiny", meta=dataset.meta, device="cpu")
+    assert policy.profile is not None
+    policy.demonstrated = demonstrated_by(dataset, FrameLayout.of_dataset(dataset.meta), policy.profile)
+    save_bundle(policy, tmp_path / "bundle")
+    out = tmp_path / "out"
+    assert main(["export", str(tmp_path / "bundle"), "--out", str(out), "--frames", "1"]) == 0
+    assert FILE in json.loads((out / "policy.json").read_text(encoding="utf-8"))["digests"]
+    assert open_onnx(out, PolicyOptions(), None).spec.demonstrated == policy.demonstrated
 
 
 def test_for_a_person_with_made_up_frames(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from smolpilot.common.errors import CheckpointError
+from smolpilot.robots.layout import FrameLayout
 from smolpilot.smolvla import Policy, load_policy, localize, new_policy, save_bundle
 
 from .conftest import lerobot_policy
@@ -135,10 +136,15 @@ def test_lerobots_checkpoint_as_our_bundle_in_lerobot_again(case: str, vlm_folde
 @pytest.mark.parametrize("special", [False, True])
 def test_our_bundle_in_lerobot(special: bool, tiny_dataset: Path, tmp_path: Path) -> None:
     from smolpilot.datasets import open_dataset
+    from smolpilot.datasets.statistics.operating_limits import demonstrated_by
 
     dataset = open_dataset(tiny_dataset, chunk_size=12)
     ours = new_policy("tiny", meta=dataset.meta, seed=1, device="cpu", overrides={"add_image_special_tokens": special})
+    assert ours.profile is not None
+    # As training does: a file more in the folder, which LeRobot does not know.
+    ours.demonstrated = demonstrated_by(dataset, FrameLayout.of_dataset(dataset.meta), ours.profile)
     bundle = save_bundle(ours, tmp_path / "bundle")
+    assert (bundle / "operating_limits.json").is_file()
     localize(bundle)
     theirs = lerobot_loads(bundle, strict=True)
     sample = dataset[7]

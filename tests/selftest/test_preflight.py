@@ -73,6 +73,25 @@ def test_a_dataset_robot_and_policy_that_fit_have_no_error(data: Path, profile: 
     assert "a chunk of 12 lasts 1.20 s, 10 actions" in of(found, "rate")[0].found
 
 
+def test_limits_of_the_demonstrations_are_shown_with_their_origin(
+    data: Path, profile: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a dataset, and of what a training would keep; a table of its own, below the lines."""
+    (alone,) = of(lines(data, profile), "operating limits")
+    assert alone.found.startswith("by all its episodes: 1.5 times the 99.9 % quantile of the commanded motion in 3 epi")
+    header, pan, lift, roll = alone.found.splitlines()[1:]
+    actions = np.array([np.sin(np.arange(10) / 5 * math.pi + one) for one in range(3)], np.float32).astype(np.float64)
+    speed = 1.5 * 10 * float(np.quantile(np.abs(np.diff(actions, axis=1)), 0.999))
+    assert header.split()[:3] == ["joint", "velocity", "acceleration"]
+    assert pan.split()[:3] == ["pan", f"{speed:.4g}", "rad/s"]
+    assert lift.startswith("lift")
+    assert roll.split()[:5] == ["roll", "not", "known", "not", "known"]
+    (trained,) = of(lines(data, profile, policy=str(bundle)), "operating limits")
+    assert trained.found.startswith("what training keeps in the bundle: ")
+    assert main(["preflight", "--dataset", str(data), "--robot", str(profile)]) == 0
+    assert pan in capsys.readouterr().out.splitlines()
+
+
 def test_degrees_for_radians(tmp_path: Path, profile: Path) -> None:
     path = record(tmp_path / "deg", scale=80.0)
     found = of(lines(path, profile), "ranges")

@@ -248,7 +248,7 @@ class _Collected:
         steps = np.diff(action, axis=0)
         self._steps.add(np.abs(steps))
         self._changes.add(np.abs(np.diff(steps, axis=0)))
-        self._starts.append(state[0])
+        self._starts.append(state[0].copy())  # a view would hold the episode
         self._low, self._high = np.minimum(self._low, action.min(axis=0)), np.maximum(self._high, action.max(axis=0))
         self.frames += len(action)
 

@@ -156,7 +156,10 @@ def _kept_limits(parent: Policy, profile: RobotProfile, notes: list[str]) -> Dem
     found = parent.demonstrated
     kept = None if found is None else found.for_profile(profile)
     if found is not None and kept is None:
-        notes.append("operating limits: those of the parent's demonstrations are of other joints or units: left out")
+        notes.append(
+            "operating limits: those of the parent's demonstrations are left out: its joints or units are others, or "
+            "not known (--robot names the robot)"
+        )
     return kept
 
 

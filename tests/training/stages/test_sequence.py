@@ -139,6 +139,26 @@ def test_every_bundle_says_which_stages_it_went_through(finished: Path, report: 
     assert [(entry["name"], entry["share"]) for entry in second["mixture"]] == [("blue", 0.6), ("red", 0.4)]
 
 
+def test_the_last_bundle_keeps_the_highest_limits_of_all_stages(finished: Path, tiny_dataset: Path) -> None:
+    dataset = open_dataset(tiny_dataset)
+    policies = [load_policy(finished / "stages" / name) for name in ("1_red", "2_blue")]
+    highest = np.zeros(3)
+    for policy in policies:
+        own = policy.lineage.get("mixture") or [policy.lineage]
+        for entry in own:
+            parts = [dataset.actions[dataset.episode_index == one].astype(float) for one in entry["trained_episodes"]]
+            steps = np.concatenate([np.abs(np.diff(part, axis=0)) for part in parts])
+            highest = np.maximum(highest, 1.5 * np.quantile(steps, 0.999, axis=0) * dataset.meta.fps)
+        assert policy.demonstrated is not None
+        assert [joint.velocity for joint in policy.demonstrated.joints] == pytest.approx(highest.tolist())
+    first, second = (policy.demonstrated for policy in policies)
+    assert first is not None
+    assert second is not None
+    # What is replayed in the second stage are the demonstrations of the first, and counted once.
+    assert len(second.origins) == 2
+    assert second.origins[1] == first.origins[0]
+
+
 def test_the_folder_stands_for_its_last_policy(finished: Path) -> None:
     policy = load_policy(finished)
     assert policy.instructions == ["push the blue block", "touch the red block"]
