@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from smolpilot.cli.main import main
 from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.environments.tabletop.recording import record
 from smolpilot.robots import RobotProfile
+from smolpilot.runtime.calibration import write_calibration
+from smolpilot.runtime.emulator.spec import EmulatorSpec, calibration_of, make_bus
 from smolpilot.smolvla import new_policy, save_bundle
 
 
@@ -91,7 +95,28 @@ COMMANDS: dict[str, Run | Read] = {
     "export BUNDLE --out DIR": Read("as `export` of docs/export.md, which is run"),
     "bundle PATH": Run({"PATH": "BUNDLE"}),
     "schema FILE": Run({"FILE": "train"}),
+    "robot emulate so101 --link arm": 
+        Read("runs until Ctrl-C: `make_arm` has one, tests/cli/test_robot_setups_cli.py runs it"),
+    "robot find --port arm": Run(),
+    "robot new arm.yaml --profile so101 --driver feetech --port arm --calibration arm.calibration.json "
+    "--start-pose shoulder_lift=-90 elbow_flex=90":
+        Run({"shoulder_lift=-90": "shoulder_lift=-3", "elbow_flex=90": "elbow_flex=3"}),
+    "robot check arm.yaml": Run(),
+    "robot watch arm.yaml": Run(),
+    "robot move arm.yaml shoulder_pan=30 gripper=80":
+        Run({"shoulder_pan=30": "shoulder_pan=3", "gripper=80": "gripper=52"}),
+    "robot park arm.yaml": Run(),
     # docs
+    "robot emulate FILE": Read("as `robot emulate so101`"),
+    "robot check tabletop-emulated --out cameras.png": Run(),
+    "robot move so101-emulated shoulder_pan=30 elbow_flex=-20":
+        Run({"shoulder_pan=30": "shoulder_pan=3", "elbow_flex=-20": "elbow_flex=-2"}),
+    "robot new FILE": Read("asks; with options it is run"),
+    "robot check SETUP": Run({"SETUP": "arm.yaml"}),
+    "robot watch SETUP": Run({"SETUP": "arm.yaml"}),
+    "robot move SETUP JOINT=VALUE": Run({"SETUP": "arm.yaml", "JOINT=VALUE": "shoulder_pan=0"}),
+    "robot park --release": Read("a setup stands in between"),
+    "robot park SETUP --release": Run({"SETUP": "arm.yaml"}),
     "robot show so101": Run(),
     "robot profile check my_arm.yaml": Run(),
     "": Run(),
@@ -225,6 +250,15 @@ def write(path: Path, profile: RobotProfile, *, episodes: int = 3, length: int =
                               **{f"observation.images.{name}": picture for name in cameras}})  # fmt: skip
             to.end_episode()
     return path
+
+
+@contextlib.contextmanager
+def make_arm(root: Path) -> Iterator[None]:
+    """What `smolpilot robot emulate so101 --link arm` gives, for as long as it runs."""
+    spec = EmulatorSpec(profile=SO)
+    write_calibration(root / "arm.calibration.json", calibration_of(spec))
+    with make_bus(spec, link=root / "arm"):
+        yield
 
 
 def make_place(root: Path, documents: Path) -> None:

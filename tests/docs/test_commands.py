@@ -17,7 +17,7 @@ import pytest
 from smolpilot.cli.main import main
 from smolpilot.cli.parsing.verbs import GROUPS, VERBS
 
-from .helpers_commands import COMMANDS, Read, Run, block, make_place
+from .helpers_commands import COMMANDS, Read, Run, block, make_arm, make_place
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("commands")
     make_place(root, DOCS)
     shutil.copy(_profile(root), root / "my_arm.yaml")
-    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
+    with contextlib.chdir(root), make_arm(root), pytest.MonkeyPatch.context() as patch:
         patch.setenv("SMOLPILOT_CACHE", str(root / "cache"))
         yield root
 
@@ -164,7 +164,8 @@ def test_the_python_examples_run(place: Path, tmp_path: Path) -> None:
             known |= {"last": known["chunk"], "executed": 2}
     assert known["chunks"].shape[0] == 3
     assert "parameters" in out.getvalue()
+    exec(block(DOCS / "arms.md", "python"), {})
     # The one example that is LeRobot's: tests/oracle/test_checkpoints_oracle.py runs it.
     assert block(DOCS / "bundle-format.md", "python").startswith("from lerobot.")
     blocks = sum(len(re.findall(r"^```python$", page.read_text("utf-8"), re.MULTILINE)) for page in PAGES)
-    assert blocks == 4 + 4 + 3 + 1, "an example that nothing runs: add it here"
+    assert blocks == 4 + 4 + 3 + 1 + 1, "an example that nothing runs: add it here"
