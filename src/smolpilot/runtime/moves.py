@@ -16,8 +16,9 @@ from .limits import EffectiveLimits
 
 SPEED = 0.5
 """Share of the limits that a move takes unless it is told otherwise: what a person can follow with the eye."""
-_SETTLED = 0.02  # of a joint's range: measured closer than this is there
-_SETTLING_S = 1.5  # after the last command; gravity and the servo's dead band leave the rest
+_STILL = 0.001  # of a joint's range, and
+_STILL_S = 0.25  # in which a joint that moves no farther has come to rest: gravity and the dead band leave the rest
+_SETTLING_S = 1.5  # after the last command, at most
 
 
 class Move:
@@ -32,11 +33,11 @@ class Move:
         self._limits = Limits(tightened.low, tightened.high, tightened.velocity, tightened.acceleration)
         self._names, self._tick = limits.names, 1.0 / rate
         self.target = np.array([targets.get(name, held[i]) for i, name in enumerate(limits.names)])
-        self._moves = np.array([name in targets for name in limits.names])
         self._range = limits.high - limits.low
         self._motion = Motion(held.copy(), np.zeros(len(held)))
         self._first = True
         self._arrived_at: float | None = None
+        self._seen: tuple[float, Joints] | None = None  # since when the joints have been there
 
     def ask(self, now: float, reading: JointReadings) -> Request:
         """The next point of the way; the first is where the arm is held."""
@@ -46,13 +47,13 @@ class Move:
         return Request(self._motion.position, asked_at=now)
 
     def done(self, now: float, reading: JointReadings) -> bool:
-        """Arrived, and the joints have followed or had the time to."""
+        """Arrived, and the joints have come to rest or had the time to."""
         if np.abs(self._motion.position - self.target).max() > 1e-9 * self._range.max():
             return False
         self._arrived_at = now if self._arrived_at is None else self._arrived_at
-        error = np.abs(reading.position - self.target)
-        close = bool((error <= _SETTLED * self._range)[self._moves].all())
-        return close or now - self._arrived_at >= _SETTLING_S
+        if self._seen is None or (np.abs(reading.position - self._seen[1]) > _STILL * self._range).any():
+            self._seen = now, reading.position
+        return now - self._seen[0] >= _STILL_S or now - self._arrived_at >= _SETTLING_S
 
     def seconds(self) -> float:
         """About how long the way takes."""
