@@ -1,4 +1,4 @@
-"""An arm of three joints in memory, which counts its joints in another order than its profile, and what may go wrong."""
+"""An arm of three joints in memory, in another order than its profile has them, and what may go wrong with it."""
 
 from __future__ import annotations
 

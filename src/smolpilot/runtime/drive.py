@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import DeviceError, UsageError
 from smolpilot.contracts import SentAction, StopCategory
 
 from .control_loop import run_loop
@@ -53,12 +54,15 @@ def move(
     release: bool = False,
     begin: Callable[[float], None] = lambda seconds: None,
     on_tick: Callable[[SentAction], None] = lambda sent: None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> MoveReport:
     """Move joints to `targets` (joint -> position in its unit) with `share` of the limits, through the governor.
 
     The robot is not connected yet, and is closed afterwards; torque stays on and holds the arm, unless `release` asks
     for it to be switched off where the arm has arrived. begin: called with the seconds that it will take. UsageError,
-    before anything moves, for a target beyond the limits in force.
+    before anything moves, for a target beyond the limits in force. DeviceError, and torque as it was, when it was asked
+    to end while it connected.
     """
     if not targets:
         raise UsageError("Nothing is to be moved.", expected="JOINT=VALUE, one or more")
@@ -66,12 +70,14 @@ def move(
         try:
             robot.open()
             check_within(targets, robot.limits)
+            if signals.reason is not None:
+                raise DeviceError(f"{signals.reason} Nothing was moved, and torque is as it was.")
             robot.engage()
             held = robot.governor.last_command
             assert held is not None  # it is engaged
             way = Move(robot.limits, held, targets, robot.spec.rate, share)
             begin(way.seconds())
-            end = run_loop(robot, way, signals=signals, on_tick=on_tick)
+            end = run_loop(robot, way, signals=signals, on_tick=on_tick, clock=clock, sleep=sleep)
             released = release and end.stop is None
             if released:
                 _switch_off(robot)
