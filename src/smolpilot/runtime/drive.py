@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,23 +78,20 @@ def move(
             assert held is not None  # it is engaged
             way = Move(robot.limits, held, targets, robot.spec.rate, share)
             begin(way.seconds())
-            end = run_loop(robot, way, signals=signals, on_tick=on_tick, clock=clock, sleep=sleep)
-            released = release and end.stop is None
-            if released:
-                _switch_off(robot)
-            return _report(robot, way, held, end.ticks, None if end.stop is None else end.stop.reason, released)
+            loop = partial(run_loop, robot, signals=signals, on_tick=on_tick, clock=clock, sleep=sleep)
+            end = loop(way)
+            stop = None if end.stop is None else end.stop.reason
+            if release and stop is None:  # stop category 1: torque goes off when the arm stands
+                robot.halt(StopCategory.THEN_POWER_OFF, "torque was to be switched off")
+                loop(way)
+                stop = "The arm is gone: torque could not be switched off." if robot.gone else None
+            return _report(robot, way, held, end.ticks, stop, released=release and stop is None)
         finally:
             robot.disconnect()
 
 
-def _switch_off(robot: GovernedRobot) -> None:
-    """Stop category 1: the arm stands, then torque goes off."""
-    robot.halt(StopCategory.THEN_POWER_OFF, "torque was to be switched off")
-    robot.ask(None)
-
-
 def _report(
-    robot: GovernedRobot, way: Move, held: np.ndarray[Any, Any], ticks: int, stop: str | None, released: bool
+    robot: GovernedRobot, way: Move, held: np.ndarray[Any, Any], ticks: int, stop: str | None, *, released: bool
 ) -> MoveReport:
     last = robot.governor.last_command
     told = way.target if last is None else last
