@@ -34,3 +34,12 @@ def living_arm() -> Iterator[Rig]:
         yield rig
     finally:
         rig.__exit__()
+
+
+def slow_profile(folder: Path) -> str:
+    """An SO-101 that asks for two readings a second: a busy machine gives them, too."""
+    from .safety.helpers_rig import PROFILE
+
+    path = folder / "slow.yaml"
+    path.write_text(PROFILE.model_copy(update={"rate": 2.0, "robot_types": []}).to_yaml(), encoding="utf-8")
+    return "./slow.yaml"
