@@ -19,9 +19,9 @@ from smolpilot.runtime.limits import OperatingLimit
 from .safety.helpers_rig import ELBOW, JOINTS, PAN, SPEEDS, TICK, Rig
 
 
-def moved(rig: Rig, targets: dict[str, float], **options: Any) -> MoveReport:
+def moved(rig: Rig, targets: dict[str, float], *, share: float = 1.0, **options: Any) -> MoveReport:
     """The motion, in the rig's time."""
-    return move(rig.robot, targets, **({"share": 1.0, "clock": rig.clock, "sleep": rig.sleep} | options))
+    return move(rig.robot, targets, share=share, clock=rig.clock, sleep=rig.sleep, **options)
 
 
 def torques(rig: Rig) -> list[bool]:
