@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -26,7 +27,7 @@ from smolpilot.contracts import (
 )
 from smolpilot.robots import RobotProfile
 
-from .governor import Decision, Governor, GovernorOptions, Request
+from .governor import Decision, Governor, GovernorOptions, Phase, Request
 from .limits import EffectiveLimits, OperatingLimit, effective_limits
 
 _LOST_WRITES = 3  # in a row, before the bus counts as broken
@@ -64,6 +65,7 @@ class GovernedRobot:
         self._reading: JointReadings | None = None
         self._gone: str | None = None
         self._failed_writes = 0
+        self._torque_due: dict[str, float] = {}
         self._orders = _Orders(profile, driver.joints)
 
     @property
@@ -163,10 +165,11 @@ class GovernedRobot:
     def ask(self, request: Request | None) -> SentAction:
         """One tick: what is asked for, None where nothing is, goes through the governor to the motors."""
         governor, now = self.governor, self._clock()
-        images = {name: self.cameras[name].latest().captured_at for name in self._watched(request)}
-        decision = governor.tick(now, request, self._reading, images)
-        sent_at = self._send(decision, now)
-        self._finish_stop()
+        images = self._images(request)
+        with self._bus:  # no stop of another thread takes torque away between the decision and its write
+            decision = governor.tick(now, request, self._reading, images)
+            sent_at = self._send(decision, now)
+            self._finish_stop()
         held = decision.command if decision.command is not None else self._resting()
         return SentAction(
             decision.requested if request is not None else held.astype(np.float32),
@@ -201,21 +204,20 @@ class GovernedRobot:
 
     def disconnect(self) -> None:
         """Close arm and cameras, whatever does not answer. Torque stays as it is: the servos hold their last goal."""
+        # Whatever a camera or a driver of somebody else raises: it keeps nobody from closing the rest.
         for camera in self.cameras.values():
-            try:
+            with contextlib.suppress(Exception):
                 camera.disconnect()
-            except DeviceError:
-                continue  # a camera that does not answer keeps nobody from closing the arm
-        with self._bus:
+        with self._bus, contextlib.suppress(Exception):
             self.driver.disconnect()
         self._governor = None
 
     def _hold(self) -> Joints:
         """Let the driver hold the arm where it is; the positions held, in the order of the action."""
         with self._bus:
-            for joint in self.limits.joints:
-                if joint.torque is not None:
-                    self._set_torque(joint.joint, joint.torque.value)
+            self._failed_writes = 0
+            self._torque_due = {one.joint: one.torque.value for one in self.limits.joints if one.torque is not None}
+            self._set_torque()
             held: Joints = self.driver.engage()[self._orders.from_driver]
             self._reading = self._in_order(self.driver.read())
         return held
@@ -227,19 +229,25 @@ class GovernedRobot:
         given = {name: getattr(reading, name) for name in columns}
         return dataclasses.replace(reading, **{name: v[order] for name, v in given.items() if v is not None})
 
-    def _watched(self, request: Request | None) -> tuple[str, ...]:
-        """The cameras whose age matters; a name that is none of ours has no image, which the governor tells."""
-        return () if request is None else tuple(name for name in request.sees if name in self.cameras)
+    def _images(self, request: Request | None) -> dict[str, float]:
+        """When the images were captured whose age matters. One that is not there the governor misses, and tells."""
+        found: dict[str, float] = {}
+        for name in () if request is None else request.sees:
+            if name in self.cameras:
+                with contextlib.suppress(DeviceError):
+                    found[name] = self.cameras[name].latest().captured_at
+        return found
 
     def _send(self, decision: Decision, now: float) -> float:
         """Write to the bus; when."""
-        if decision.command is None or not decision.send or self._gone is not None:
+        if decision.command is None or self._gone is not None or self.governor.phase is Phase.DISENGAGED:
             return now
+        self._torque_due |= decision.torque or {}
         try:
-            with self._bus:
-                for joint, share in (decision.torque or {}).items():
-                    self._set_torque(joint, share)
+            sent_at = now
+            if decision.send:
                 sent_at = self.driver.write(decision.command[self._orders.to_driver])
+            self._set_torque()
         except DeviceGoneError as error:
             self._lose(error)
             return now
@@ -254,18 +262,18 @@ class GovernedRobot:
     def _finish_stop(self) -> None:
         """A stop that ends without power: when the arm stands, torque goes off."""
         governor = self.governor
-        stop = governor.stop
-        if stop is not None and stop.category is StopCategory.THEN_POWER_OFF and governor.at_rest:
+        if governor.phase is Phase.DISENGAGED or governor.stop is None:
+            return
+        if governor.stop.category is StopCategory.THEN_POWER_OFF and governor.at_rest:
             self._release()
 
     def _release(self) -> None:
-        try:
-            with self._bus:
+        with self._bus:
+            self.governor.disengage()  # first: whatever comes of it, nothing is sent any more
+            try:
                 self.driver.release()
-        except DeviceGoneError as error:
-            self._lose(error)
-        finally:
-            self.governor.disengage()
+            except DeviceGoneError as error:
+                self._lose(error)
 
     def _lose(self, error: DeviceGoneError) -> None:
         self._gone = str(error)
@@ -276,11 +284,13 @@ class GovernedRobot:
         where = np.zeros(len(self.limits.names)) if self._reading is None else self._reading.position
         return np.nan_to_num(where, nan=0.0)
 
-    def _set_torque(self, joint: str, share: float) -> None:
-        """Where the driver can limit a motor's force."""
+    def _set_torque(self) -> None:
+        """Limit the motors' force where the driver can; what is lost on the way is due again in the next tick."""
         limit = getattr(self.driver, "set_torque_limit", None)
-        if limit is not None:
-            limit(joint, share)
+        for joint in list(self._torque_due):
+            if limit is not None:
+                limit(joint, self._torque_due[joint])
+            del self._torque_due[joint]
 
 
 _NOT_ENGAGED = Stop(StopCategory.HOLD, "torque was not switched on by this process")

@@ -218,16 +218,16 @@ def _position(joint: Joint, servo: DriverLimits, setup: OperatingLimit) -> tuple
         )
     low = max((Bound(limits[0], origin) for limits, origin in sources), key=lambda bound: bound.value)
     high = min((Bound(limits[1], origin) for limits, origin in sources), key=lambda bound: bound.value)
+    said = f"it is {low.value:g} {joint.unit} at least ({low.origin}) and {high.value:g} at most ({high.origin})"
+    fix = "check the calibration, and `operating_limits` in the setup"
     if low.value >= high.value:
-        raise UsageError(
-            f"Joint '{joint.name}' may nowhere be: it is {low.value:g} {joint.unit} at least ({low.origin}) and "
-            f"{high.value:g} at most ({high.origin}).",
-            fix="check the calibration, and `operating_limits` in the setup",
-        )
+        raise UsageError(f"Joint '{joint.name}' may nowhere be: {said}.", fix=fix)
     if servo.position is not None and servo.step is not None:
         first, step = servo.position[0], servo.step
         low = Bound(first + math.ceil((low.value - first) / step - 1e-6) * step, low.origin)
         high = Bound(first + math.floor((high.value - first) / step + 1e-6) * step, high.origin)
+        if low.value >= high.value:
+            raise UsageError(f"Joint '{joint.name}' may nowhere be: {said}, within a step of its servo.", fix=fix)
     return low, high
 
 

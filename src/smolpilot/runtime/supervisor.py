@@ -24,13 +24,16 @@ def supervised(drive: Callable[[], int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    asked_to_end = _PassedOn()  # before there is anybody to pass it on to: else it would end this process alone
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, asked_to_end)
     try:
         child = os.fork()
         if child == 0:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            asked_to_end.to(os.getpid())
             _run(drive)
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda number, frame: _pass_on(child))
+        asked_to_end.to(child)
         _, status = os.waitpid(child, 0)
     finally:
         for number, handler in before.items():
@@ -47,7 +50,9 @@ def _run(drive: Callable[[], int]) -> None:
     try:
         code = drive()
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -56,9 +61,24 @@ def _run(drive: Callable[[], int]) -> None:
         os._exit(code)
 
 
-def _pass_on(child: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-        os.kill(child, signal.SIGTERM)
+class _PassedOn:
+    """A handler of SIGTERM: the control process gets it, as soon as there is one."""
+
+    def __init__(self) -> None:
+        self._came = False
+        self._process: int | None = None
+
+    def __call__(self, number: int, frame: object) -> None:
+        self._came = True
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(self._process, signal.SIGTERM)
+
+    def to(self, process: int) -> None:
+        """From now on to this process, and now what came before."""
+        self._process = process
+        if self._came:
+            self(signal.SIGTERM, None)
 
 
 def _cause(number: int) -> str:

@@ -39,8 +39,9 @@ class ServoDetails:
     """What one servo says of itself; all but joint and id None where it does not answer, or is of another model.
 
     firmware: as "3.10". voltage in V, temperature in degrees Celsius, position in the profile's unit. faults: what it
-    reports against itself. calibration: as the servo holds it. calibration_differences and configuration_differences:
-    where that is not what the file says, and what `connect` would change.
+    reports against itself. limits: what the servo is held to. calibration: as the servo holds it.
+    calibration_differences and configuration_differences: where that is not what the file says, and what `connect`
+    would change.
     """
 
     joint: str
@@ -52,6 +53,7 @@ class ServoDetails:
     position: float | None = None
     faults: tuple[str, ...] = ()
     torque: bool | None = None
+    limits: DriverLimits | None = None
     calibration: JointCalibration | None = None
     calibration_differences: tuple[Difference, ...] = ()
     configuration_differences: tuple[Difference, ...] = ()
@@ -130,16 +132,7 @@ class FeetechArm:
     def limits(self) -> Mapping[str, DriverLimits]:
         """What the servos hold each joint to; after `connect`."""
         self._require_connected()
-        found = {}
-        for scale in self.scales:
-            memory = self.servos.memory[scale.joint]
-            found[scale.joint] = DriverLimits(
-                position=scale.bounds(),
-                step=abs(scale.per_step),
-                temperature=float(memory[r.MAX_TEMPERATURE]),
-                voltage=(memory[r.MIN_VOLTAGE] * r.VOLTS, memory[r.MAX_VOLTAGE] * r.VOLTS),
-            )
-        return found
+        return {scale.joint: self._limits(scale) for scale in self.scales}
 
     def read(self) -> JointReadings:
         """One reading of all joints. Those of a silent one are NaN; DeviceError when none answers."""
@@ -252,6 +245,16 @@ class FeetechArm:
         self._last = [None] * len(self.joints)
         return tuple(written)
 
+    def _limits(self, scale: JointScale) -> DriverLimits:
+        """Of a servo whose memory was read."""
+        memory = self.servos.memory[scale.joint]
+        return DriverLimits(
+            position=scale.bounds(),
+            step=abs(scale.per_step),
+            temperature=float(memory[r.MAX_TEMPERATURE]),
+            voltage=(memory[r.MIN_VOLTAGE] * r.VOLTS, memory[r.MAX_VOLTAGE] * r.VOLTS),
+        )
+
     def _details(self, scale: JointScale) -> ServoDetails:
         joint, servo = scale.joint, self.calibration[scale.joint].id
         if self.bus.ping(servo, timeout=PING_TIMEOUT) is None:
@@ -274,6 +277,7 @@ class FeetechArm:
             position=scale.value(scale.unwrapped(_value(reply, r.PRESENT_POSITION), None)),
             faults=_faults(_value(reply, r.STATUS) | reply.code),
             torque=self.servos.has_torque(joint),
+            limits=self._limits(scale),
             calibration=held,
             calibration_differences=tuple(self.servos.calibration_differences([joint])),
             configuration_differences=tuple(self.servos.configuration_differences([joint])),
