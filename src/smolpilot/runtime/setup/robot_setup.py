@@ -310,4 +310,5 @@ def _unknown_setup(text: str) -> SmolpilotError:
 
 
 def _emulated(profile: str) -> str:
-    return f"Without an arm: {profile}-emulated" if f"{profile}-emulated" in list_setups() else ""
+    name = profile + "-emulated"
+    return f"Without an arm: {name}" if name in list_setups() else ""
