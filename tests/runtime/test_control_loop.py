@@ -153,7 +153,7 @@ def test_a_listener_that_fails_in_motion_is_told_when_the_arm_stands() -> None:
 
         source = Asking(ramp, 500)
         with pytest.raises(OSError, match="No space left"):
-            run_loop(rig.robot, source, clock=rig.clock, sleep=rig.sleep, on_tick=write)
+            rig.loop(source, on_tick=write)
         stop = rig.robot.governor.stop
         assert stop is not None
         assert "What follows the ticks failed: [Errno 28] No space left on device" in stop.reason

@@ -21,7 +21,10 @@ from .safety.helpers_rig import ELBOW, JOINTS, PAN, SPEEDS, TICK, Rig
 
 def moved(rig: Rig, targets: dict[str, float], *, share: float = 1.0, **options: Any) -> MoveReport:
     """The motion, in the rig's time."""
-    return move(rig.robot, targets, share=share, clock=rig.clock, sleep=rig.sleep, **options)
+    try:
+        return move(rig.robot, targets, share=share, clock=rig.clock, sleep=rig.sleep, **options)
+    finally:
+        rig.settle()
 
 
 def torques(rig: Rig) -> list[bool]:

@@ -45,7 +45,7 @@ def test_every_way_is_within_its_share_of_the_limits(parts: dict[str, float], sh
     targets = {name: float(middle[i] + part * reach[i]) for name, part in parts.items() for i in [JOINTS.index(name)]}
     points = way(targets, share)
     np.testing.assert_array_equal(points[0], HOME)
-    np.testing.assert_allclose(points[-1], [targets.get(name, HOME[i]) for i, name in enumerate(JOINTS)])
+    np.testing.assert_allclose(points[-1], [targets.get(name, HOME[i]) for i, name in enumerate(JOINTS)], atol=1e-6)
     velocity = np.diff(points, axis=0, prepend=points[:1]) / TICK
     acceleration = np.diff(velocity, axis=0) / TICK
     assert (np.abs(velocity) <= share * LIMITS.velocity * (1 + 1e-6)).all()
