@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from smolpilot.common.text import plain
 from smolpilot.contracts import JointReadings, SentAction, Stop, StopCategory
 
 from .governed_robot import GovernedRobot
 from .governor import Request
 from .signals import StopSignals
 
-_COMING_TO_REST_S = 5.0  # after a stop; a joint at 270 deg/s with a tenth of that per second squared needs less
+_COMING_TO_REST_S = 5.0  # after a stop, beside the time that braking takes: a joint that gives way has a way to go
 
 
 class Source(Protocol):
@@ -45,29 +46,43 @@ def run_loop(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> LoopEnd:
-    """Run until the source is done or a stop is in force and the arm has come to rest.
+    """Run until the source is done or a stop is in force, and the arm has come to rest.
 
     The robot is connected and engaged. Ticks are due at fixed times, so that a late one does not delay the others; one
-    that is missed altogether is left out, never made up for.
+    that is missed altogether is left out, never made up for. What the source or `on_tick` raises is a stop, and is
+    raised again when the arm stands.
     """
     period = 1.0 / robot.spec.rate
     due = clock()
+    patience = _COMING_TO_REST_S + float((robot.limits.velocity / robot.limits.acceleration).max())
     stopped_at: float | None = None
-    ticks = 0
+    failure: BaseException | None = None
+    done, ticks = False, 0
     while True:
-        reading = robot.read()
-        if signals is not None and signals.reason is not None and robot.governor.stop is None:
-            robot.halt(StopCategory.HOLD, signals.reason)
-        now = clock()
-        sent = robot.ask(source.ask(now, reading))
-        on_tick(sent)
-        ticks += 1
+        try:
+            reading = robot.read()
+            if signals is not None and signals.reason is not None and robot.governor.stop is None:
+                robot.halt(StopCategory.HOLD, signals.reason)
+            now = clock()
+            sent = robot.ask(None if done or failure is not None else source.ask(now, reading))
+            ticks += 1
+            if failure is None:
+                on_tick(sent)
+                done = done or source.done(now, reading)
+        except (Exception, KeyboardInterrupt) as error:
+            if failure is not None:  # it was no better without the source
+                raise failure from error
+            failure, now = error, clock()
+            robot.halt(StopCategory.HOLD, f"The control loop failed: {plain(error, 200) or type(error).__name__}")
+            continue
         stop = robot.governor.stop
         if stop is not None:
             stopped_at = now if stopped_at is None else stopped_at
-            if robot.gone or robot.governor.at_rest or now - stopped_at > _COMING_TO_REST_S:
+            if robot.gone or robot.governor.at_rest or now - stopped_at > patience:
+                if failure is not None:
+                    raise failure
                 return LoopEnd(stop, ticks)
-        elif source.done(now, reading):
+        elif done and robot.governor.at_rest:
             return LoopEnd(None, ticks)
         due = max(due + period, clock() - period)
         sleep(max(0.0, due - clock()))

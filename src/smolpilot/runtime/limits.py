@@ -163,6 +163,13 @@ def effective_limits(
     )
 
 
+def _check(joint: Joint, origin: str, **numbers: float | None) -> None:
+    """UsageError for what is no finite number above 0: nothing could be computed with it."""
+    for what, value in numbers.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"{origin} give joint '{joint.name}' {what} {value:g}.", expected="a number above 0")
+
+
 def _limits_of(
     joint: Joint,
     gripper: bool,
@@ -171,9 +178,11 @@ def _limits_of(
     shown_velocity: float | None,
     shown_acceleration: float | None,
 ) -> JointLimits:
+    demonstrations = "demonstrations"
+    _check(joint, "The demonstrations", velocity=shown_velocity, acceleration=shown_acceleration)
+    _check(joint, "The servos", steps=servo.step)
     low, high = _position(joint, servo, setup)
     span = high.value - low.value
-    demonstrations = "demonstrations"
     velocity = _lowest(
         (joint.velocity_limit, "profile (the motor's own speed)"),
         (shown_velocity, demonstrations),
@@ -216,18 +225,21 @@ def _position(joint: Joint, servo: DriverLimits, setup: OperatingLimit) -> tuple
             expected="an interval that it may move in; `unknown` never means unlimited",
             fix=f"add `operating_limits: {{{joint.name}: {{position: [LOW, HIGH]}}}}` to the setup",
         )
+    if not all(math.isfinite(end) for limits, _ in sources for end in limits):
+        raise UsageError(f"The position limits of joint '{joint.name}' are no numbers.", expected="an interval")
     low = max((Bound(limits[0], origin) for limits, origin in sources), key=lambda bound: bound.value)
     high = min((Bound(limits[1], origin) for limits, origin in sources), key=lambda bound: bound.value)
-    if low.value >= high.value:
-        raise UsageError(
-            f"Joint '{joint.name}' may nowhere be: it is {low.value:g} {joint.unit} at least ({low.origin}) and "
-            f"{high.value:g} at most ({high.origin}).",
-            fix="check the calibration, and `operating_limits` in the setup",
-        )
     if servo.position is not None and servo.step is not None:
         first, step = servo.position[0], servo.step
         low = Bound(first + math.ceil((low.value - first) / step - 1e-6) * step, low.origin)
         high = Bound(first + math.floor((high.value - first) / step + 1e-6) * step, high.origin)
+    if not -math.inf < low.value < high.value < math.inf:
+        raise UsageError(
+            f"Joint '{joint.name}' may nowhere be: it is {low.value:g} {joint.unit} at least ({low.origin}) and "
+            f"{high.value:g} at most ({high.origin}).",
+            expected="an interval of a step of its servo, or more",
+            fix="check the calibration, and `operating_limits` in the setup",
+        )
     return low, high
 
 

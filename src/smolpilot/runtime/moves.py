@@ -50,9 +50,12 @@ class Move:
         if np.abs(self._motion.position - self.target).max() > 1e-9 * self._range.max():
             return False
         self._arrived_at = now if self._arrived_at is None else self._arrived_at
-        error = np.abs(reading.position - self.target)
-        close = bool((error <= _SETTLED * self._range)[self._moves].all())
-        return close or now - self._arrived_at >= _SETTLING_S
+        return not self.missed(reading) or now - self._arrived_at >= _SETTLING_S
+
+    def missed(self, reading: JointReadings) -> tuple[str, ...]:
+        """The joints to be moved that are not measured to be where they were to go."""
+        there = np.abs(reading.position - self.target) <= _SETTLED * self._range
+        return tuple(name for name, moves, close in zip(self._names, self._moves, there, strict=True) if moves > close)
 
     def seconds(self) -> float:
         """About how long the way takes."""

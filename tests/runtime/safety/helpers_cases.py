@@ -27,10 +27,10 @@ from smolpilot.runtime.drivers.feetech import registers as reg
 from smolpilot.runtime.emulator.options import FaultOptions, ServoOptions
 from smolpilot.runtime.emulator.servo import Servo
 from smolpilot.runtime.governor import GovernorOptions, Phase
+from smolpilot.runtime.joint_order import JointOrder
 from smolpilot.runtime.limits import OperatingLimit
 from smolpilot.runtime.moves import Move
 from smolpilot.runtime.signals import StopSignals
-from smolpilot.runtime.joint_order import JointOrder
 
 from ..cameras.helpers_video import write_video
 from .helpers_rig import ELBOW, GRIPPER, HOME, JOINTS, LIFT, PAN, PROFILE, TICK, Rig
