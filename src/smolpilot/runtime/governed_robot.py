@@ -113,6 +113,8 @@ class GovernedRobot:
                 demonstrated_velocity=self._shown[0],
                 demonstrated_acceleration=self._shown[1],
             )
+            if not hasattr(self.driver, "set_torque_limit"):
+                limits = self._without_torque(limits)
             for camera in self.cameras.values():
                 camera.connect()
             governor = Governor(limits, self.spec.rate, servos=servos, options=self._options)
@@ -232,6 +234,15 @@ class GovernedRobot:
         self._reading = self._in_order(self.driver.read())
         return held
 
+    def _without_torque(self, limits: EffectiveLimits) -> EffectiveLimits:
+        """What is shown is what holds: UsageError where the setup asks for what the driver cannot do."""
+        if asked := [name for name, limit in self._setup_limits.items() if limit.torque is not None]:
+            raise UsageError(
+                f"The setup limits the torque of joint '{asked[0]}'; this arm's driver cannot.",
+                fix="leave `torque` out of its operating limits",
+            )
+        return EffectiveLimits(tuple(dataclasses.replace(joint, torque=None) for joint in limits.joints))
+
     def _in_order(self, reading: JointReadings) -> JointReadings:
         """A driver's reading in the order of the action."""
         order = self._orders.from_driver
@@ -299,10 +310,8 @@ class GovernedRobot:
         return np.nan_to_num(where, nan=0.0)
 
     def _set_torque(self, joint: str, share: float) -> None:
-        """Where the driver can limit a motor's force."""
-        limit = getattr(self.driver, "set_torque_limit", None)
-        if limit is not None:
-            limit(joint, share)
+        """Only asked for where the driver can limit a motor's force: see `_without_torque`."""
+        self.driver.set_torque_limit(joint, share)  # type: ignore[attr-defined]
 
 
 _NOT_ENGAGED = Stop(StopCategory.HOLD, "torque was not switched on by this process")

@@ -22,6 +22,8 @@ STOPPING_S = 0.3
 """Seconds from full speed to rest, where nobody says how hard a joint may brake."""
 TRACKING_SHARE, TRACKING_S = 0.1, 0.15
 """A measured position may be this share of the range, and what the joint covers in this time, from the command."""
+TRACKING_STEPS = 24
+"""Steps of its servo that it may be from it at least: a loaded arm sags by so much, however small the range is."""
 GRIPPER_TORQUE = 0.5
 """Of what a gripper's motor can give: LeRobot's value, which spares the motor."""
 
@@ -198,9 +200,13 @@ def _limits_of(
     if setup.tracking_error is not None:
         tracking = Bound(setup.tracking_error, "setup")
     else:
-        tracking = Bound(
-            TRACKING_SHARE * span + TRACKING_S * velocity.value,
-            f"default ({TRACKING_SHARE:.0%} of the range and {TRACKING_S:g} s of motion)",
+        tracking = max(
+            Bound(
+                TRACKING_SHARE * span + TRACKING_S * velocity.value,
+                f"default ({TRACKING_SHARE:.0%} of the range and {TRACKING_S:g} s of motion)",
+            ),
+            Bound(TRACKING_STEPS * (servo.step or 0.0), f"default ({TRACKING_STEPS} steps of its servo)"),
+            key=lambda bound: bound.value,
         )
     torque = Bound(setup.torque, "setup") if setup.torque is not None else None
     if torque is None and gripper:
