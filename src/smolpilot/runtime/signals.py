@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 ENDED_AT_ONCE = 130
 """Exit code after a second Ctrl-C, as a shell has it for SIGINT."""
 
-_STDERR = 2
 _REASONS = {
     "SIGINT": "Ctrl-C was pressed.",
     "SIGTERM": "The process was asked to end (SIGTERM).",
@@ -47,8 +47,8 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.reason is not None:
-            with contextlib.suppress(OSError):  # nobody may be there to read it
-                os.write(_STDERR, _SAID)
+            with contextlib.suppress(Exception):  # nobody may be there to read it
+                os.write(sys.stderr.fileno(), _SAID)
             os._exit(ENDED_AT_ONCE)
         if self.reason is None:
             self.reason = _REASONS[signal.Signals(number).name]

@@ -26,8 +26,7 @@ def supervised(drive: Callable[[], int]) -> int:
     """
     if not hasattr(os, "fork"):
         return drive()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     before = {number: signal.signal(number, signal.SIG_IGN) for number in _TO_THE_CHILD}
     life, alive = os.pipe()  # `alive` closes with this process, however it ends
     try:
@@ -62,10 +61,14 @@ def _run(drive: Callable[[], int], life: int) -> None:
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):  # a pipe that nobody reads any more, a stream that was closed
-                stream.flush()
+        _flush()
         os._exit(code)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a pipe that nobody reads any more; None, where it was closed before
+            stream.flush()
 
 
 def _watch(life: int) -> None:
