@@ -34,11 +34,13 @@ class JointMoved:
 
 @dataclass(frozen=True)
 class MoveReport:
-    """How a motion ended: `stop` is why it was stopped, None where it arrived; `clamped`: joint -> clamped ticks."""
+    """How a motion ended: `stop` is why it was stopped, None where it was not; `missed`: the joints that have not
+    followed to where they were to go; `clamped`: joint -> clamped ticks."""
 
     joints: Sequence[JointMoved]
     ticks: int
     stop: str | None
+    missed: Sequence[str]
     clamped: Mapping[str, int]
     released: bool
 
@@ -61,9 +63,9 @@ def move(
     """Move joints to `targets` (joint -> position in its unit) with `share` of the limits, through the governor.
 
     The robot is not connected yet, and is closed afterwards; torque stays on and holds the arm, unless `release` asks
-    for it to be switched off where the arm has arrived. begin: called with the seconds that it will take. UsageError,
-    before anything moves, for a target beyond the limits in force. DeviceError, and torque as it was, when it was asked
-    to end while it connected.
+    for it to be switched off, which is done only where every joint has arrived. begin: called with the seconds that it
+    will take. UsageError, before anything moves, for a target beyond the limits in force; DeviceError, and torque as it
+    was, when it was asked to end while it connected.
     """
     if not targets:
         raise UsageError("Nothing is to be moved.", expected="JOINT=VALUE, one or more")
@@ -81,17 +83,27 @@ def move(
             loop = partial(run_loop, robot, signals=signals, on_tick=on_tick, clock=clock, sleep=sleep)
             end = loop(way)
             stop = None if end.stop is None else end.stop.reason
-            if release and stop is None:  # stop category 1: torque goes off when the arm stands
+            missed = () if robot.reading is None else way.missed(robot.reading)
+            if release and stop is None and missed:
+                stop = f"{', '.join(f"'{name}'" for name in missed)} did not arrive: torque stays on."
+            elif release and stop is None:  # stop category 1: torque goes off when the arm stands
                 robot.halt(StopCategory.THEN_POWER_OFF, "torque was to be switched off")
                 loop(way)
                 stop = "The arm is gone: torque could not be switched off." if robot.gone else None
-            return _report(robot, way, held, end.ticks, stop, released=release and stop is None)
+            return _report(robot, way, held, end.ticks, stop, missed, released=release and stop is None)
         finally:
             robot.disconnect()
 
 
 def _report(
-    robot: GovernedRobot, way: Move, held: np.ndarray[Any, Any], ticks: int, stop: str | None, *, released: bool
+    robot: GovernedRobot,
+    way: Move,
+    held: np.ndarray[Any, Any],
+    ticks: int,
+    stop: str | None,
+    missed: Sequence[str],
+    *,
+    released: bool,
 ) -> MoveReport:
     last = robot.governor.last_command
     told = way.target if last is None else last
@@ -113,4 +125,4 @@ def _report(
     for (flag, joint), count in robot.governor.counts.items():
         if joint and flag in ("position", "velocity", "acceleration"):
             clamped[joint] += count
-    return MoveReport(joints, ticks, stop, clamped, released)
+    return MoveReport(joints, ticks, stop, missed, clamped, released)

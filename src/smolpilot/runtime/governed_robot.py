@@ -36,7 +36,7 @@ _LOST_WRITES = 3  # in a row, before the bus counts as broken
 class GovernedRobot:
     """One arm: `driver` and `cameras`, and in front of the driver the governor. Nothing else may write to the driver.
 
-    Threads: `stop` may be called by any; all else by one. The bus itself is used by one call at a time.
+    Threads: `stop` may be called by any, also in the middle of a tick, after which it is in force; all else by one.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class GovernedRobot:
         self._reading: JointReadings | None = None
         self._gone: str | None = None
         self._failed_writes = 0
-        self._torque_due: dict[str, float] = {}
+        self._torque_due: dict[str, float] = {}  # joint -> share that its servo does not know yet
         self._orders = _Orders(profile, driver.joints)
 
     @property
@@ -113,17 +113,21 @@ class GovernedRobot:
                 demonstrated_velocity=self._shown[0],
                 demonstrated_acceleration=self._shown[1],
             )
+            if not hasattr(self.driver, "set_torque_limit"):
+                limits = self._without_torque(limits)
             for camera in self.cameras.values():
                 camera.connect()
+            governor = Governor(limits, self.spec.rate, servos=servos, options=self._options)
         except BaseException:
             self.disconnect()
             raise
-        self._governor = Governor(limits, self.spec.rate, servos=servos, options=self._options)
+        self._governor = governor
         self._gone, self._reading, self._failed_writes = None, None, 0
 
     def engage(self) -> None:
         """Hold each joint where it is measured to be, then let torque on; the first motion will be a slow ramp."""
-        self.governor.start(self._hold())
+        with self._bus:
+            self.governor.start(self._hold())
 
     def observe(self) -> dict[str, Any]:
         """State and images, each with the time when it was captured.
@@ -164,9 +168,9 @@ class GovernedRobot:
 
     def ask(self, request: Request | None) -> SentAction:
         """One tick: what is asked for, None where nothing is, goes through the governor to the motors."""
-        governor, now = self.governor, self._clock()
-        images = self._images(request)
+        governor, images = self.governor, self._image_times(request)
         with self._bus:  # no stop of another thread takes torque away between the decision and its write
+            now = self._clock()
             decision = governor.tick(now, request, self._reading, images)
             sent_at = self._send(decision, now)
             self._finish_stop()
@@ -186,34 +190,43 @@ class GovernedRobot:
 
     def halt(self, category: StopCategory, reason: str) -> None:
         """The same, with the reason that a person will read."""
-        self.governor.halt(category, reason)
-        if category is StopCategory.POWER_OFF:
-            self._release()
+        with self._bus:
+            self.governor.halt(category, reason)
+            if category is StopCategory.POWER_OFF:
+                self._release()
 
     def rearm(self) -> None:
         """A person has looked and lifts the stop: the arm is held where it is, and its first motion will be slow.
 
-        DeviceError, and the stop stays, when the arm does not answer or is gone.
+        DeviceError, and the stop stays, when the arm is still coming to rest, does not answer or is gone.
         """
         governor = self.governor
         if self._gone is not None:
             raise DeviceError(
                 self._gone, expected="an arm that answers", fix="plug it in, disconnect() and connect() again"
             )
-        governor.rearm(self._hold())
+        with self._bus:  # a stop that comes meanwhile is a new one, and comes after it
+            governor.rearm(self._hold())
 
     def disconnect(self) -> None:
         """Close arm and cameras, whatever does not answer. Torque stays as it is: the servos hold their last goal."""
         # Whatever a camera or a driver of somebody else raises: it keeps nobody from closing the rest.
-        for camera in self.cameras.values():
-            with contextlib.suppress(Exception):
-                camera.disconnect()
-        with self._bus, contextlib.suppress(Exception):
-            self.driver.disconnect()
-        self._governor = None
+        try:
+            for camera in self.cameras.values():
+                with contextlib.suppress(Exception):
+                    camera.disconnect()
+        finally:
+            with self._bus, contextlib.suppress(Exception):
+                self._governor = None
+                self.driver.disconnect()
 
     def _hold(self) -> Joints:
         """Let the driver hold the arm where it is; the positions held, in the order of the action."""
+        if self.governor.moving(self._clock()):
+            raise DeviceError(
+                "The arm is still coming to rest: held where it is measured, it would stop at once.",
+                fix="wait until it stands",
+            )
         with self._bus:
             self._failed_writes = 0
             self._torque_due = {one.joint: one.torque.value for one in self.limits.joints if one.torque is not None}
@@ -222,6 +235,15 @@ class GovernedRobot:
             self._reading = self._in_order(self.driver.read())
         return held
 
+    def _without_torque(self, limits: EffectiveLimits) -> EffectiveLimits:
+        """What is shown is what holds: UsageError where the setup asks for what the driver cannot do."""
+        if asked := [name for name, limit in self._setup_limits.items() if limit.torque is not None]:
+            raise UsageError(
+                f"The setup limits the torque of joint '{asked[0]}'; this arm's driver cannot.",
+                fix="leave `torque` out of its operating limits",
+            )
+        return EffectiveLimits(tuple(dataclasses.replace(joint, torque=None) for joint in limits.joints))
+
     def _in_order(self, reading: JointReadings) -> JointReadings:
         """A driver's reading in the order of the action."""
         order = self._orders.from_driver
@@ -229,34 +251,36 @@ class GovernedRobot:
         given = {name: getattr(reading, name) for name in columns}
         return dataclasses.replace(reading, **{name: v[order] for name, v in given.items() if v is not None})
 
-    def _images(self, request: Request | None) -> dict[str, float]:
-        """When the images were captured whose age matters. One that is not there the governor misses, and tells."""
-        found: dict[str, float] = {}
+    def _image_times(self, request: Request | None) -> dict[str, float]:
+        """When the images were captured whose age matters; a name that is none of ours has none, which the governor
+        tells. A camera that fails is a stop and no error: the arm has to come to rest."""
+        times = {}
         for name in () if request is None else request.sees:
-            if name in self.cameras:
-                with contextlib.suppress(DeviceError):
-                    found[name] = self.cameras[name].latest().captured_at
-        return found
+            if name not in self.cameras:
+                continue
+            try:
+                times[name] = self.cameras[name].latest().captured_at
+            except Exception as error:
+                self.halt(StopCategory.HOLD, f"Camera '{name}' has failed: {getattr(error, 'found', error)}")
+        return times
 
     def _send(self, decision: Decision, now: float) -> float:
         """Write to the bus; when."""
+        self._torque_due |= decision.torque or {}
         if decision.command is None or self._gone is not None or self.governor.phase is Phase.DISENGAGED:
             return now
-        self._torque_due |= decision.torque or {}
+        sent_at = now
         try:
-            sent_at = now
             if decision.send:
                 sent_at = self.driver.write(decision.command[self._orders.to_driver])
+                self._failed_writes = 0
             self._set_torque()
         except DeviceGoneError as error:
             self._lose(error)
-            return now
         except DeviceError as error:
             self._failed_writes += 1
             if self._failed_writes >= _LOST_WRITES:
                 self.governor.halt(StopCategory.HOLD, f"{self._failed_writes} commands could not be sent: {error}")
-            return now
-        self._failed_writes = 0
         return sent_at
 
     def _finish_stop(self) -> None:

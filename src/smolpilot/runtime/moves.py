@@ -16,6 +16,7 @@ from .limits import EffectiveLimits
 
 SPEED = 0.5
 """Share of the limits that a move takes unless it is told otherwise: what a person can follow with the eye."""
+_SETTLED = 0.02  # of a joint's range: measured closer than this is there
 _STILL = 0.001  # of a joint's range, and
 _STILL_S = 0.25  # in which a joint that moves no farther has come to rest: gravity and the dead band leave the rest
 _SETTLING_S = 1.5  # after the last command, at most
@@ -33,6 +34,7 @@ class Move:
         self._limits = Limits(tightened.low, tightened.high, tightened.velocity, tightened.acceleration)
         self._names, self._tick = limits.names, 1.0 / rate
         self.target = np.array([targets.get(name, held[i]) for i, name in enumerate(limits.names)])
+        self._moves = np.array([name in targets for name in limits.names])
         self._range = limits.high - limits.low
         self._motion = Motion(held.copy(), np.zeros(len(held)))
         self._first = True
@@ -54,6 +56,11 @@ class Move:
         if self._seen is None or (np.abs(reading.position - self._seen[1]) > _STILL * self._range).any():
             self._seen = now, reading.position
         return now - self._seen[0] >= _STILL_S or now - self._arrived_at >= _SETTLING_S
+
+    def missed(self, reading: JointReadings) -> tuple[str, ...]:
+        """The joints to be moved that are not measured to be where they were to go."""
+        there = np.abs(reading.position - self.target) <= _SETTLED * self._range
+        return tuple(name for name, moves, close in zip(self._names, self._moves, there, strict=True) if moves > close)
 
     def seconds(self) -> float:
         """About how long the way takes."""

@@ -148,10 +148,10 @@ def test_many_clamps_in_a_row_stop() -> None:
     driven.reach(HERE)
     flip = [[60.0, 0.0, 0.0], [-60.0, 0.0, 0.0]]
     stops = [i for i in range(200) if driven.tick(flip[i % 2]).stop is not None]
-    # The range is crossed in 180 / 60 + 60 / 200 s; half as long again is 148.5 ticks.
-    assert stops[0] == 147, "not before the window is full"
+    # The range is crossed in 180 / 60 + 60 / 200 s; half as long again is 148.5 ticks, the one of `reach` among them.
+    assert stops[0] == 146, "not before the window is full"
     assert driven.governor.stop is not None
-    assert driven.governor.stop.reason.startswith("'pan' was clamped in 100% of the ticks of the last 4.9 s")
+    assert driven.governor.stop.reason.startswith("'pan' was clamped in 99% of the ticks of the last 4.9 s")
     check_within(driven)
 
 

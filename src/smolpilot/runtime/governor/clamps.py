@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from smolpilot.runtime.limits import EffectiveLimits
 
+_MOST_TICKS = 100_000  # of a window, for a joint that hardly moves
 _LONGER = 1.5  # than the whole range takes: a single far request is clamped all the way, and is no fault
 
 
@@ -15,7 +16,7 @@ class ClampShare:
 
     def __init__(self, limits: EffectiveLimits, tick: float, window_s: float) -> None:
         crossing = (limits.high - limits.low) / limits.velocity + limits.velocity / limits.acceleration
-        self.seconds = np.maximum(window_s, _LONGER * crossing)
+        self.seconds = np.minimum(np.maximum(window_s, _LONGER * crossing), _MOST_TICKS * tick)
         self._sizes = np.maximum(2, np.round(self.seconds / tick)).astype(np.int64)
         self._joints = np.arange(len(self._sizes))
         self.clear()
