@@ -467,7 +467,7 @@ def test_a_camera_that_fails_while_it_is_looked_through_stops_the_arm_within_its
     small.cameras["front"].failing["latest"] = DeviceError("Camera 'front' has no image any more.")
     made = small.tick(HERE + 30, sees=("front",))
     assert made.flags[Flag.STALE_IMAGE] == ("front",)
-    assert "camera 'front'" in made.stop.reason
+    assert "Camera 'front' has failed" in made.stop.reason
     small.run(HERE, 20)
     pan = np.diff([one["pan"] for one in small.arm.written])
     assert np.abs(np.diff(pan)).max() <= small.robot.limits.acceleration[0] * TICK * TICK + 1e-6

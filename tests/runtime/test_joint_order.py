@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from smolpilot.runtime.joint_order import JointOrder
 
 from smolpilot.common.errors import UsageError
 from smolpilot.robots import Joint, RobotProfile
+from smolpilot.runtime.joint_order import JointOrder
 
 ROBOT = RobotProfile(
     name="toy", description="a test", rate=30.0, gripper=["grip"], state=["pan", "lift", "grip", "wheel"],

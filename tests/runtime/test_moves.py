@@ -14,7 +14,7 @@ from smolpilot.robots import RobotProfile
 from smolpilot.runtime.limits import EffectiveLimits, OperatingLimit, effective_limits
 from smolpilot.runtime.moves import Move, check_within, parse_targets
 
-from .safety.helpers_rig import ELBOW, GRIPPER, HOME, JOINTS, LIFT, PAN, PROFILE, SPEEDS, TICK, Rig
+from .safety.helpers_rig import ELBOW, GRIPPER, HOME, JOINTS, PAN, PROFILE, SPEEDS, TICK, Rig
 
 LIMITS = effective_limits(PROFILE, {}, SPEEDS)
 RATE = PROFILE.rate
@@ -66,21 +66,24 @@ def test_a_share_of_the_limits_that_is_none_is_refused() -> None:
             Move(LIMITS, HOME.copy(), {"shoulder_pan": 1.0}, RATE, share)
 
 
-def test_it_is_done_when_the_joints_that_move_have_followed_or_had_the_time_to() -> None:
+def test_it_is_done_when_the_joints_have_come_to_rest_or_had_the_time_to() -> None:
     move = Move(LIMITS, HOME.copy(), {"shoulder_pan": 1.0}, RATE, 1.0)
     assert not move.done(0.0, reading(HOME + 1)), "not before it was asked for"
     for tick in range(60):
         move.ask(tick * TICK, reading())
-    behind, sagging = HOME.copy(), HOME.copy()
-    behind[PAN] = 1.0 - 0.03 * 220
+    behind, nearer = HOME.copy(), HOME.copy()
+    behind[PAN], nearer[PAN] = -5.6, 0.8
     assert not move.done(2.0, reading(behind))
-    assert not move.done(3.4, reading(behind))
-    assert move.done(3.6, reading(behind)), "1.5 s after the last command"
-    sagging[[PAN, LIFT]] = [1.0, -40.0]
-    fresh = Move(LIMITS, HOME.copy(), {"shoulder_pan": 1.0}, RATE, 1.0)
+    assert not move.done(2.2, reading(nearer)), "it moves"
+    assert not move.done(2.4, reading(nearer))
+    assert move.done(2.46, reading(nearer)), "a quarter of a second without motion"
+    assert move.missed(reading(nearer)) == ()
+    assert move.missed(reading(behind)) == ("shoulder_pan",)
+    swinging = Move(LIMITS, HOME.copy(), {"shoulder_pan": 1.0}, RATE, 1.0)
     for tick in range(60):
-        fresh.ask(tick * TICK, reading())
-    assert fresh.done(2.0, reading(sagging)), "joints that were not to move are not waited for"
+        swinging.ask(tick * TICK, reading())
+    assert not any(swinging.done(2 + i / 10, reading([behind, nearer][i % 2])) for i in range(15))
+    assert swinging.done(3.5, reading(behind)), "1.5 s after the last command"
     silent = HOME.copy()
     silent[PAN] = np.nan
     again = Move(LIMITS, HOME.copy(), {"shoulder_pan": 1.0}, RATE, 1.0)

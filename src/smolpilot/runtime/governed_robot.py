@@ -17,6 +17,7 @@ from smolpilot.common.keys import STATE, image_key
 from smolpilot.contracts import (
     Camera,
     Driver,
+    Flag,
     JointReadings,
     Joints,
     RobotSpec,
@@ -168,7 +169,7 @@ class GovernedRobot:
 
     def ask(self, request: Request | None) -> SentAction:
         """One tick: what is asked for, None where nothing is, goes through the governor to the motors."""
-        governor, images = self.governor, self._image_times(request)
+        governor, (images, blind) = self.governor, self._image_times(request)
         with self._bus:  # no stop of another thread takes torque away between the decision and its write
             now = self._clock()
             decision = governor.tick(now, request, self._reading, images)
@@ -180,7 +181,7 @@ class GovernedRobot:
             held.astype(np.float32),
             sent_at,
             None if self._reading is None else self._reading.position.astype(np.float32),
-            decision.flags,
+            {**decision.flags, Flag.STALE_IMAGE: blind} if blind else decision.flags,
             governor.stop or decision.stop or (_NOT_ENGAGED if decision.command is None else None),
         )
 
@@ -251,10 +252,11 @@ class GovernedRobot:
         given = {name: getattr(reading, name) for name in columns}
         return dataclasses.replace(reading, **{name: v[order] for name, v in given.items() if v is not None})
 
-    def _image_times(self, request: Request | None) -> dict[str, float]:
-        """When the images were captured whose age matters; a name that is none of ours has none, which the governor
-        tells. A camera that fails is a stop and no error: the arm has to come to rest."""
-        times = {}
+    def _image_times(self, request: Request | None) -> tuple[dict[str, float], tuple[str, ...]]:
+        """When the images were captured whose age matters, and the cameras that have failed; a name that is none of
+        ours has no time, which the governor tells. A camera that fails is a stop and no error: the arm has to come to
+        rest."""
+        times, blind = {}, []
         for name in () if request is None else request.sees:
             if name not in self.cameras:
                 continue
@@ -262,7 +264,8 @@ class GovernedRobot:
                 times[name] = self.cameras[name].latest().captured_at
             except Exception as error:
                 self.halt(StopCategory.HOLD, f"Camera '{name}' has failed: {getattr(error, 'found', error)}")
-        return times
+                blind.append(name)
+        return times, tuple(blind)
 
     def _send(self, decision: Decision, now: float) -> float:
         """Write to the bus; when."""

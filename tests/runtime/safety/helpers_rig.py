@@ -19,6 +19,7 @@ from smolpilot.runtime.control_loop import LoopEnd, Source, run_loop
 from smolpilot.runtime.drivers.feetech import packets
 from smolpilot.runtime.drivers.feetech import registers as reg
 from smolpilot.runtime.drivers.feetech.arm import FeetechArm
+from smolpilot.runtime.drivers.feetech.bus import PATIENT
 from smolpilot.runtime.emulator.bus import SO101, EmulatedBus
 from smolpilot.runtime.emulator.options import FaultOptions, ServoOptions
 from smolpilot.runtime.emulator.plants import ServoPlant
@@ -79,7 +80,7 @@ class Rig:
             servo.set(reg.MAX_POSITION, one.range_max)
             servo.set(reg.RETURN_DELAY, 0)
         self.bus.start()
-        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, clock=self.clock)
+        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, timeout=PATIENT, clock=self.clock)
         self.arm.emulated = self.bus
         self.robot = GovernedRobot(
             PROFILE,

@@ -330,19 +330,19 @@ class Governor:
         acceleration = np.where(self._ramping, slow.acceleration, full.acceleration)
         moved = step_to(self._motion, action, before, dt, Limits(full.low, full.high, velocity, acceleration))
         self._motion, self._asked = moved.motion, action
-        self._count(moved, outside, flags)
-        self._end_ramp(moved, action)
+        self._count(moved, outside, dt, flags)
+        self._end_ramp(moved, action, dt)
 
-    def _end_ramp(self, moved: Moved, action: Joints) -> None:
+    def _end_ramp(self, moved: Moved, action: Joints, dt: float) -> None:
         """Joint by joint, once it is where it is asked to be; with a policy's noise it is only ever near."""
         wanted = np.clip(action, self.limits.low, self.limits.high)
         near = np.abs(wanted - moved.motion.position) <= _NEAR * (self.limits.high - self.limits.low)
-        self._near += np.where(near, self._tick, 0.0)
+        self._near += np.where(near, dt, 0.0)
         self._ramping &= (moved.velocity | moved.acceleration) & (self._near < _NEAR_S)
         if self.phase is Phase.RAMP and not self._ramping.any():
             self.phase = Phase.RUNNING
 
-    def _count(self, moved: Moved, outside: Joints, flags: dict[str, set[str]]) -> None:
+    def _count(self, moved: Moved, outside: Joints, dt: float, flags: dict[str, set[str]]) -> None:
         """Say what was clamped; many clamps are a stop."""
         names = np.array(self._names)
         for flag, marks in (
@@ -357,7 +357,7 @@ class Governor:
             flags.setdefault(Flag.RAMP, set()).update(names[slow].tolist())
         span = self.limits.high - self.limits.low
         counts = behind | (outside > self.options.position_tolerated * span)
-        share = self._clamps.add(counts & ~self._ramping)
+        share = self._clamps.add(counts & ~self._ramping, dt)
         if (share > self.options.max_clamped).any():
             i = int(np.argmax(share))
             self._stop(
