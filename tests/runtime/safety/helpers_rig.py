@@ -32,6 +32,7 @@ TICK = 1 / RATE
 JOINTS = tuple(joint.name for joint in PROFILE.action_joints)
 PAN, LIFT, ELBOW, GRIPPER = (JOINTS.index(name) for name in ("shoulder_pan", "shoulder_lift", "elbow_flex", "gripper"))
 SPEEDS = {name: OperatingLimit(velocity=60.0, acceleration=200.0) for name in JOINTS}
+_PATIENCE = 0.1  # seconds for an exchange: a busy machine is no silent servo
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 50.0])
 
 
@@ -79,7 +80,7 @@ class Rig:
             servo.set(reg.MAX_POSITION, one.range_max)
             servo.set(reg.RETURN_DELAY, 0)
         self.bus.start()
-        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, clock=self.clock)
+        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, timeout=_PATIENCE, clock=self.clock)
         self.arm.emulated = self.bus
         self.robot = GovernedRobot(
             PROFILE,
