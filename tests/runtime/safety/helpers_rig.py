@@ -32,7 +32,7 @@ TICK = 1 / RATE
 JOINTS = tuple(joint.name for joint in PROFILE.action_joints)
 PAN, LIFT, ELBOW, GRIPPER = (JOINTS.index(name) for name in ("shoulder_pan", "shoulder_lift", "elbow_flex", "gripper"))
 SPEEDS = {name: OperatingLimit(velocity=60.0, acceleration=200.0) for name in JOINTS}
-_PATIENCE = 0.1  # seconds for an exchange: a busy machine is no silent servo
+_PATIENCE = 0.2  # seconds for an exchange: a busy machine is no silent servo
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 50.0])
 
 
