@@ -19,7 +19,6 @@ from smolpilot.runtime.control_loop import LoopEnd, Source, run_loop
 from smolpilot.runtime.drivers.feetech import packets
 from smolpilot.runtime.drivers.feetech import registers as reg
 from smolpilot.runtime.drivers.feetech.arm import FeetechArm
-from smolpilot.runtime.drivers.feetech.bus import PATIENT
 from smolpilot.runtime.emulator.bus import SO101, EmulatedBus
 from smolpilot.runtime.emulator.options import FaultOptions, ServoOptions
 from smolpilot.runtime.emulator.plants import ServoPlant
@@ -33,6 +32,7 @@ TICK = 1 / RATE
 JOINTS = tuple(joint.name for joint in PROFILE.action_joints)
 PAN, LIFT, ELBOW, GRIPPER = (JOINTS.index(name) for name in ("shoulder_pan", "shoulder_lift", "elbow_flex", "gripper"))
 SPEEDS = {name: OperatingLimit(velocity=60.0, acceleration=200.0) for name in JOINTS}
+_PATIENCE = 0.2  # seconds for an exchange: a busy machine is no silent servo
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 50.0])
 
 
@@ -45,7 +45,7 @@ class MarkingArm(FeetechArm):
     def write(self, goals: npt.NDArray[np.float64]) -> float:
         before = len(self.emulated.log)
         at = super().write(goals)
-        if len(self.deaf) < len(self.joints):
+        if len(self._silent_twice | self._unpowered) < len(self.joints):
             self.mark = before
         return at
 
@@ -80,7 +80,7 @@ class Rig:
             servo.set(reg.MAX_POSITION, one.range_max)
             servo.set(reg.RETURN_DELAY, 0)
         self.bus.start()
-        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, timeout=PATIENT, clock=self.clock)
+        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, timeout=_PATIENCE, clock=self.clock)
         self.arm.emulated = self.bus
         self.robot = GovernedRobot(
             PROFILE,

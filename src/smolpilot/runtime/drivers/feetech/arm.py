@@ -28,7 +28,7 @@ from .bus import TIMEOUT, Bus
 from .options import BusOptions
 from .packets import Packet
 from .scale import JointScale
-from .servos import CONFIGURATION, GRIPPER_CONFIGURATION, PING_TIMEOUT, Difference, Servos
+from .servos import CONFIGURATION, GRIPPER_CONFIGURATION, Difference, Servos
 
 LOST_POWER, LOST_CONTACT = "lost power", "lost contact"
 """Of `JointReadings.faults`, beside the words of STATUS_BITS."""
@@ -257,7 +257,7 @@ class FeetechArm:
 
     def _details(self, scale: JointScale) -> ServoDetails:
         joint, servo = scale.joint, self.calibration[scale.joint].id
-        if self.bus.ping(servo, timeout=PING_TIMEOUT) is None:
+        if not self.servos.answers(joint):
             return ServoDetails(joint, servo)
         memory = self.servos.load(joint)
         if memory[r.MODEL_NUMBER] != r.MODEL:
