@@ -150,8 +150,8 @@ class Bus:
     def _settle(self, port: serial.Serial) -> None:
         """Wait until the line is silent: replies carry no number, and a late one must not answer another request.
 
-    What is later still is told by its size, in which all that this driver asks for together differs.
-    """
+        What is later still is told by its size, in which all that this driver asks for together differs.
+        """
         until = time.monotonic() + _SETTLING
         while port.read(256) and time.monotonic() < until:
             pass
