@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from startup import machine
 
 IMPORTS = {
     "smolpilot.runtime": "import smolpilot.runtime",
@@ -72,7 +71,8 @@ def rows(port: str, calibration: Path) -> dict[str, Callable[[int], list[float]]
     home = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 50.0])
 
     def goal(i: int) -> np.ndarray[Any, Any]:
-        return home + 5 * np.sin(i / 50)
+        swung: np.ndarray[Any, Any] = home + 5 * np.sin(i / 50)
+        return swung
 
     def peer(ticks: int, telemetry: bool) -> list[float]:
         robot = SO101Follower(SOFollowerRobotConfig(id=calibration.stem, port=port, calibration_dir=calibration.parent))
@@ -158,15 +158,6 @@ def bus(ticks: int, rounds: int) -> dict[str, dict[str, float]]:
         name: {"p50": 1e3 * float(np.quantile(all_, 0.5)), "p95": 1e3 * float(np.quantile(all_, 0.95))}
         for name, all_ in times.items()
     }
-
-
-def machine() -> str:
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
 
 
 def main() -> int:

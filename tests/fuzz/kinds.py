@@ -154,6 +154,12 @@ KINDS: list[Kind] = [
     _policy("adapter weights", "adapter", "adapter_model.safetensors", (change_weights,)),
     # YAML, runs.
     Kind("robot profile", "yaml/robot.yaml", ("",), _TEXT, (looks.profile,), cases=20, silent=_YAML),
+    Kind("robot setup", "yaml/setup.yaml", ("",), _TEXT, (looks.setup,), cases=20, silent=_YAML),
+    Kind("calibration", "yaml/calibration.json", ("",), _JSON, (looks.calibration,), cases=20, silent=_YAML),
+    Kind(
+        "operating limits", "limits", ("*.json",), _JSON, (looks.demonstrated,), cases=20,
+        silent=_YAML | _of("null, and a text for null, are values there, too", "limits", what=("type",)),
+    ),
     Kind(
         "training config", "yaml/config.yaml", ("",), _TEXT, (looks.train_options,), (looks.train_nowhere,),
         (looks.train_config,), cases=10, silent=_YAML,

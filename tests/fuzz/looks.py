@@ -367,6 +367,37 @@ def profile(place: Place) -> Values:
     return {"profile": document}
 
 
+def setup(place: Place) -> Values:
+    """`robot show FILE` of a robot setup."""
+    place.verb("robot", "show", place.given)
+    document = json.loads(place.verb("robot", "show", place.given, "--json"))
+    if not finite(document):
+        raise Misbehaved("limits that are not finite")
+    return {"setup": document}
+
+
+def calibration(place: Place) -> Values:
+    """LeRobot's calibration of an arm."""
+    from smolpilot.robots import RobotProfile
+    from smolpilot.runtime.calibration import read_calibration
+
+    found = read_calibration(place.given, RobotProfile.load("so101"))
+    return {"calibration": {joint: vars(one) for joint, one in found.items()}}
+
+
+def demonstrated(place: Place) -> Values:
+    """The limits of the demonstrations, as the run time reads them."""
+    from smolpilot.robots.demonstrated import read_demonstrated
+
+    found = read_demonstrated(place.given)
+    if found is None:
+        raise Refused("there are none")
+    document = found.to_json()
+    if not finite(document):
+        raise Misbehaved("limits that are not finite")
+    return {"limits": document}
+
+
 def train_options(place: Place) -> Values:
     """The settings of `train --config FILE`, with their defaults."""
     from smolpilot.cli.parsing.options import parse_with_config

@@ -64,6 +64,17 @@ stages:
     gate: {new: 0.1, old: 0.2, retries: 2, otherwise: continue}
     simulation: {target: blue, episodes: 7}
 """
+SETUP = """\
+profile: so101
+driver: {type: emulated, gravity: {shoulder_lift: 0.1}, faults: {drop: 0.01, seed: 3}}
+cameras:
+  front: {type: file, device: front.mp4, width: 64, height: 48, fps: 10, freeze_after: 2.5}
+operating_limits:
+  shoulder_pan: {position: [-90, 90], velocity: 60.5, acceleration: 200, tracking_error: 15}
+  gripper: {torque: 0.4}
+start_pose: {shoulder_lift: -90, elbow_flex: 85.5}
+governor: {max_state_age: 0.1, max_rejected: 4}
+"""
 
 
 def build(world: Path) -> None:
@@ -86,10 +97,27 @@ def build(world: Path) -> None:
         _runs(world)
         _kept(world, run)
         (world / "yaml").mkdir()
-        for name, text in (("robot.yaml", PROFILE), ("config.yaml", CONFIG), ("plan.yaml", PLAN)):
+        texts = {"robot.yaml": PROFILE, "config.yaml": CONFIG, "plan.yaml": PLAN, "setup.yaml": SETUP}
+        for name, text in texts.items():
             (world / "yaml" / name).write_text(text)
+        _arm(world)
     finally:
         os.chdir(here)
+
+
+def _arm(world: Path) -> None:
+    """What belongs to an arm: LeRobot's calibration, and the limits that demonstrations gave a bundle."""
+    from smolpilot.robots import RobotProfile
+    from smolpilot.robots.demonstrated import FILE, Demonstrated, Origin
+    from smolpilot.runtime.calibration import default_calibration, write_calibration
+
+    write_calibration(world / "yaml" / "calibration.json", default_calibration(RobotProfile.load("so101")))
+    profile = RobotProfile.from_yaml(PROFILE)
+    rows = np.sin(np.arange(40)[:, None] / 5 + np.arange(3))
+    origin = Origin(dataset="v3", fingerprint=None, rate=10.0, frames=40, episodes=(0,))
+    found = Demonstrated.from_episodes([(rows, rows)], profile, origin)
+    (world / "limits").mkdir()
+    (world / "limits" / FILE).write_text(json.dumps(found.to_json(), indent=2))
 
 
 def _recordings(world: Path, run: Any) -> None:

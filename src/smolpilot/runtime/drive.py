@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import DeviceError, UsageError
 from smolpilot.contracts import SentAction, StopCategory
 
 from .control_loop import run_loop
@@ -32,11 +34,13 @@ class JointMoved:
 
 @dataclass(frozen=True)
 class MoveReport:
-    """How a motion ended: `stop` is why it was stopped, None where it arrived; `clamped`: joint -> clamped ticks."""
+    """How a motion ended: `stop` is why it was stopped, None where it was not; `missed`: the joints that have not
+    followed to where they were to go; `clamped`: joint -> clamped ticks."""
 
     joints: Sequence[JointMoved]
     ticks: int
     stop: str | None
+    missed: Sequence[str]
     clamped: Mapping[str, int]
     released: bool
 
@@ -53,12 +57,15 @@ def move(
     release: bool = False,
     begin: Callable[[float], None] = lambda seconds: None,
     on_tick: Callable[[SentAction], None] = lambda sent: None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> MoveReport:
     """Move joints to `targets` (joint -> position in its unit) with `share` of the limits, through the governor.
 
     The robot is not connected yet, and is closed afterwards; torque stays on and holds the arm, unless `release` asks
-    for it to be switched off where the arm has arrived. begin: called with the seconds that it will take. UsageError,
-    before anything moves, for a target beyond the limits in force.
+    for it to be switched off, which is done only where every joint has arrived. begin: called with the seconds that it
+    will take. UsageError, before anything moves, for a target beyond the limits in force; DeviceError, and torque as it
+    was, when it was asked to end while it connected.
     """
     if not targets:
         raise UsageError("Nothing is to be moved.", expected="JOINT=VALUE, one or more")
@@ -66,28 +73,37 @@ def move(
         try:
             robot.open()
             check_within(targets, robot.limits)
+            if signals.reason is not None:
+                raise DeviceError(f"{signals.reason} Nothing was moved, and torque is as it was.")
             robot.engage()
             held = robot.governor.last_command
             assert held is not None  # it is engaged
             way = Move(robot.limits, held, targets, robot.spec.rate, share)
             begin(way.seconds())
-            end = run_loop(robot, way, signals=signals, on_tick=on_tick)
-            released = release and end.stop is None
-            if released:
-                _switch_off(robot)
-            return _report(robot, way, held, end.ticks, None if end.stop is None else end.stop.reason, released)
+            loop = partial(run_loop, robot, signals=signals, on_tick=on_tick, clock=clock, sleep=sleep)
+            end = loop(way)
+            stop = None if end.stop is None else end.stop.reason
+            missed = () if robot.reading is None else way.missed(robot.reading)
+            if release and stop is None and missed:
+                stop = f"{', '.join(f"'{name}'" for name in missed)} did not arrive: torque stays on."
+            elif release and stop is None:  # stop category 1: torque goes off when the arm stands
+                robot.halt(StopCategory.THEN_POWER_OFF, "torque was to be switched off")
+                loop(way)
+                stop = "The arm is gone: torque could not be switched off." if robot.gone else None
+            return _report(robot, way, held, end.ticks, stop, missed, released=release and stop is None)
         finally:
             robot.disconnect()
 
 
-def _switch_off(robot: GovernedRobot) -> None:
-    """Stop category 1: the arm stands, then torque goes off."""
-    robot.halt(StopCategory.THEN_POWER_OFF, "torque was to be switched off")
-    robot.ask(None)
-
-
 def _report(
-    robot: GovernedRobot, way: Move, held: np.ndarray[Any, Any], ticks: int, stop: str | None, released: bool
+    robot: GovernedRobot,
+    way: Move,
+    held: np.ndarray[Any, Any],
+    ticks: int,
+    stop: str | None,
+    missed: Sequence[str],
+    *,
+    released: bool,
 ) -> MoveReport:
     last = robot.governor.last_command
     told = way.target if last is None else last
@@ -109,4 +125,4 @@ def _report(
     for (flag, joint), count in robot.governor.counts.items():
         if joint and flag in ("position", "velocity", "acceleration"):
             clamped[joint] += count
-    return MoveReport(joints, ticks, stop, clamped, released)
+    return MoveReport(joints, ticks, stop, missed, clamped, released)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -16,6 +17,7 @@ from smolpilot.common.keys import STATE, image_key
 from smolpilot.contracts import (
     Camera,
     Driver,
+    Flag,
     JointReadings,
     Joints,
     RobotSpec,
@@ -26,7 +28,7 @@ from smolpilot.contracts import (
 )
 from smolpilot.robots import RobotProfile
 
-from .governor import Decision, Governor, GovernorOptions, Request
+from .governor import Decision, Governor, GovernorOptions, Phase, Request
 from .limits import EffectiveLimits, OperatingLimit, effective_limits
 
 _LOST_WRITES = 3  # in a row, before the bus counts as broken
@@ -35,7 +37,7 @@ _LOST_WRITES = 3  # in a row, before the bus counts as broken
 class GovernedRobot:
     """One arm: `driver` and `cameras`, and in front of the driver the governor. Nothing else may write to the driver.
 
-    Threads: `stop` may be called by any; all else by one. The bus itself is used by one call at a time.
+    Threads: `stop` may be called by any, also in the middle of a tick, after which it is in force; all else by one.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class GovernedRobot:
         self._reading: JointReadings | None = None
         self._gone: str | None = None
         self._failed_writes = 0
+        self._torque_due: dict[str, float] = {}  # joint -> share that its servo does not know yet
         self._orders = _Orders(profile, driver.joints)
 
     @property
@@ -111,17 +114,21 @@ class GovernedRobot:
                 demonstrated_velocity=self._shown[0],
                 demonstrated_acceleration=self._shown[1],
             )
+            if not hasattr(self.driver, "set_torque_limit"):
+                limits = self._without_torque(limits)
             for camera in self.cameras.values():
                 camera.connect()
+            governor = Governor(limits, self.spec.rate, servos=servos, options=self._options)
         except BaseException:
             self.disconnect()
             raise
-        self._governor = Governor(limits, self.spec.rate, servos=servos, options=self._options)
+        self._governor = governor
         self._gone, self._reading, self._failed_writes = None, None, 0
 
     def engage(self) -> None:
         """Hold each joint where it is measured to be, then let torque on; the first motion will be a slow ramp."""
-        self.governor.start(self._hold())
+        with self._bus:
+            self.governor.start(self._hold())
 
     def observe(self) -> dict[str, Any]:
         """State and images, each with the time when it was captured.
@@ -162,18 +169,19 @@ class GovernedRobot:
 
     def ask(self, request: Request | None) -> SentAction:
         """One tick: what is asked for, None where nothing is, goes through the governor to the motors."""
-        governor, now = self.governor, self._clock()
-        images = {name: self.cameras[name].latest().captured_at for name in self._watched(request)}
-        decision = governor.tick(now, request, self._reading, images)
-        sent_at = self._send(decision, now)
-        self._finish_stop()
+        governor, (images, blind) = self.governor, self._image_times(request)
+        with self._bus:  # no stop of another thread takes torque away between the decision and its write
+            now = self._clock()
+            decision = governor.tick(now, request, self._reading, images)
+            sent_at = self._send(decision, now)
+            self._finish_stop()
         held = decision.command if decision.command is not None else self._resting()
         return SentAction(
             decision.requested if request is not None else held.astype(np.float32),
             held.astype(np.float32),
             sent_at,
             None if self._reading is None else self._reading.position.astype(np.float32),
-            decision.flags,
+            {**decision.flags, Flag.STALE_IMAGE: blind} if blind else decision.flags,
             governor.stop or decision.stop or (_NOT_ENGAGED if decision.command is None else None),
         )
 
@@ -183,42 +191,59 @@ class GovernedRobot:
 
     def halt(self, category: StopCategory, reason: str) -> None:
         """The same, with the reason that a person will read."""
-        self.governor.halt(category, reason)
-        if category is StopCategory.POWER_OFF:
-            self._release()
+        with self._bus:
+            self.governor.halt(category, reason)
+            if category is StopCategory.POWER_OFF:
+                self._release()
 
     def rearm(self) -> None:
         """A person has looked and lifts the stop: the arm is held where it is, and its first motion will be slow.
 
-        DeviceError, and the stop stays, when the arm does not answer or is gone.
+        DeviceError, and the stop stays, when the arm is still coming to rest, does not answer or is gone.
         """
         governor = self.governor
         if self._gone is not None:
             raise DeviceError(
                 self._gone, expected="an arm that answers", fix="plug it in, disconnect() and connect() again"
             )
-        governor.rearm(self._hold())
+        with self._bus:  # a stop that comes meanwhile is a new one, and comes after it
+            governor.rearm(self._hold())
 
     def disconnect(self) -> None:
         """Close arm and cameras, whatever does not answer. Torque stays as it is: the servos hold their last goal."""
-        for camera in self.cameras.values():
-            try:
-                camera.disconnect()
-            except DeviceError:
-                continue  # a camera that does not answer keeps nobody from closing the arm
-        with self._bus:
-            self.driver.disconnect()
-        self._governor = None
+        # Whatever a camera or a driver of somebody else raises: it keeps nobody from closing the rest.
+        try:
+            for camera in self.cameras.values():
+                with contextlib.suppress(Exception):
+                    camera.disconnect()
+        finally:
+            with self._bus, contextlib.suppress(Exception):
+                self._governor = None
+                self.driver.disconnect()
 
     def _hold(self) -> Joints:
         """Let the driver hold the arm where it is; the positions held, in the order of the action."""
+        if self.governor.moving(self._clock()):
+            raise DeviceError(
+                "The arm is still coming to rest: held where it is measured, it would stop at once.",
+                fix="wait until it stands",
+            )
         with self._bus:
-            for joint in self.limits.joints:
-                if joint.torque is not None:
-                    self._set_torque(joint.joint, joint.torque.value)
+            self._failed_writes = 0
+            self._torque_due = {one.joint: one.torque.value for one in self.limits.joints if one.torque is not None}
+            self._set_torque()
             held: Joints = self.driver.engage()[self._orders.from_driver]
             self._reading = self._in_order(self.driver.read())
         return held
+
+    def _without_torque(self, limits: EffectiveLimits) -> EffectiveLimits:
+        """What is shown is what holds: UsageError where the setup asks for what the driver cannot do."""
+        if asked := [name for name, limit in self._setup_limits.items() if limit.torque is not None]:
+            raise UsageError(
+                f"The setup limits the torque of joint '{asked[0]}'; this arm's driver cannot.",
+                fix="leave `torque` out of its operating limits",
+            )
+        return EffectiveLimits(tuple(dataclasses.replace(joint, torque=None) for joint in limits.joints))
 
     def _in_order(self, reading: JointReadings) -> JointReadings:
         """A driver's reading in the order of the action."""
@@ -227,45 +252,55 @@ class GovernedRobot:
         given = {name: getattr(reading, name) for name in columns}
         return dataclasses.replace(reading, **{name: v[order] for name, v in given.items() if v is not None})
 
-    def _watched(self, request: Request | None) -> tuple[str, ...]:
-        """The cameras whose age matters; a name that is none of ours has no image, which the governor tells."""
-        return () if request is None else tuple(name for name in request.sees if name in self.cameras)
+    def _image_times(self, request: Request | None) -> tuple[dict[str, float], tuple[str, ...]]:
+        """When the images were captured whose age matters, and the cameras that have failed; a name that is none of
+        ours has no time, which the governor tells. A camera that fails is a stop and no error: the arm has to come to
+        rest."""
+        times, blind = {}, []
+        for name in () if request is None else request.sees:
+            if name not in self.cameras:
+                continue
+            try:
+                times[name] = self.cameras[name].latest().captured_at
+            except Exception as error:
+                self.halt(StopCategory.HOLD, f"Camera '{name}' has failed: {getattr(error, 'found', error)}")
+                blind.append(name)
+        return times, tuple(blind)
 
     def _send(self, decision: Decision, now: float) -> float:
         """Write to the bus; when."""
-        if decision.command is None or not decision.send or self._gone is not None:
+        self._torque_due |= decision.torque or {}
+        if decision.command is None or self._gone is not None or self.governor.phase is Phase.DISENGAGED:
             return now
+        sent_at = now
         try:
-            with self._bus:
-                for joint, share in (decision.torque or {}).items():
-                    self._set_torque(joint, share)
+            if decision.send:
                 sent_at = self.driver.write(decision.command[self._orders.to_driver])
+                self._failed_writes = 0
+            self._set_torque()
         except DeviceGoneError as error:
             self._lose(error)
-            return now
         except DeviceError as error:
             self._failed_writes += 1
             if self._failed_writes >= _LOST_WRITES:
                 self.governor.halt(StopCategory.HOLD, f"{self._failed_writes} commands could not be sent: {error}")
-            return now
-        self._failed_writes = 0
         return sent_at
 
     def _finish_stop(self) -> None:
         """A stop that ends without power: when the arm stands, torque goes off."""
         governor = self.governor
-        stop = governor.stop
-        if stop is not None and stop.category is StopCategory.THEN_POWER_OFF and governor.at_rest:
+        if governor.phase is Phase.DISENGAGED or governor.stop is None:
+            return
+        if governor.stop.category is StopCategory.THEN_POWER_OFF and governor.at_rest:
             self._release()
 
     def _release(self) -> None:
-        try:
-            with self._bus:
+        with self._bus:
+            self.governor.disengage()  # first: whatever comes of it, nothing is sent any more
+            try:
                 self.driver.release()
-        except DeviceGoneError as error:
-            self._lose(error)
-        finally:
-            self.governor.disengage()
+            except DeviceGoneError as error:
+                self._lose(error)
 
     def _lose(self, error: DeviceGoneError) -> None:
         self._gone = str(error)
@@ -276,11 +311,13 @@ class GovernedRobot:
         where = np.zeros(len(self.limits.names)) if self._reading is None else self._reading.position
         return np.nan_to_num(where, nan=0.0)
 
-    def _set_torque(self, joint: str, share: float) -> None:
-        """Where the driver can limit a motor's force."""
+    def _set_torque(self) -> None:
+        """Limit the motors' force where the driver can; what is lost on the way is due again in the next tick."""
         limit = getattr(self.driver, "set_torque_limit", None)
-        if limit is not None:
-            limit(joint, share)
+        for joint in list(self._torque_due):
+            if limit is not None:
+                limit(joint, self._torque_due[joint])
+            del self._torque_due[joint]
 
 
 _NOT_ENGAGED = Stop(StopCategory.HOLD, "torque was not switched on by this process")

@@ -22,6 +22,8 @@ STOPPING_S = 0.3
 """Seconds from full speed to rest, where nobody says how hard a joint may brake."""
 TRACKING_SHARE, TRACKING_S = 0.1, 0.15
 """A measured position may be this share of the range, and what the joint covers in this time, from the command."""
+TRACKING_STEPS = 24
+"""Steps of its servo that it may be from it at least: a loaded arm sags by so much, however small the range is."""
 GRIPPER_TORQUE = 0.5
 """Of what a gripper's motor can give: LeRobot's value, which spares the motor."""
 
@@ -163,6 +165,13 @@ def effective_limits(
     )
 
 
+def _check(joint: Joint, origin: str, **numbers: float | None) -> None:
+    """UsageError for what is no finite number above 0: nothing could be computed with it."""
+    for what, value in numbers.items():
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"{origin} give joint '{joint.name}' {what} {value:g}.", expected="a number above 0")
+
+
 def _limits_of(
     joint: Joint,
     gripper: bool,
@@ -171,9 +180,11 @@ def _limits_of(
     shown_velocity: float | None,
     shown_acceleration: float | None,
 ) -> JointLimits:
+    demonstrations = "demonstrations"
+    _check(joint, "The demonstrations", velocity=shown_velocity, acceleration=shown_acceleration)
+    _check(joint, "The servos", steps=servo.step)
     low, high = _position(joint, servo, setup)
     span = high.value - low.value
-    demonstrations = "demonstrations"
     velocity = _lowest(
         (joint.velocity_limit, "profile (the motor's own speed)"),
         (shown_velocity, demonstrations),
@@ -189,9 +200,13 @@ def _limits_of(
     if setup.tracking_error is not None:
         tracking = Bound(setup.tracking_error, "setup")
     else:
-        tracking = Bound(
-            TRACKING_SHARE * span + TRACKING_S * velocity.value,
-            f"default ({TRACKING_SHARE:.0%} of the range and {TRACKING_S:g} s of motion)",
+        tracking = max(
+            Bound(
+                TRACKING_SHARE * span + TRACKING_S * velocity.value,
+                f"default ({TRACKING_SHARE:.0%} of the range and {TRACKING_S:g} s of motion)",
+            ),
+            Bound(TRACKING_STEPS * (servo.step or 0.0), f"default ({TRACKING_STEPS} steps of its servo)"),
+            key=lambda bound: bound.value,
         )
     torque = Bound(setup.torque, "setup") if setup.torque is not None else None
     if torque is None and gripper:
@@ -216,18 +231,20 @@ def _position(joint: Joint, servo: DriverLimits, setup: OperatingLimit) -> tuple
             expected="an interval that it may move in; `unknown` never means unlimited",
             fix=f"add `operating_limits: {{{joint.name}: {{position: [LOW, HIGH]}}}}` to the setup",
         )
+    if not all(math.isfinite(end) for limits, _ in sources for end in limits):
+        raise UsageError(f"The position limits of joint '{joint.name}' are no numbers.", expected="an interval")
     low = max((Bound(limits[0], origin) for limits, origin in sources), key=lambda bound: bound.value)
     high = min((Bound(limits[1], origin) for limits, origin in sources), key=lambda bound: bound.value)
+    said = f"it is {low.value:g} {joint.unit} at least ({low.origin}) and {high.value:g} at most ({high.origin})"
+    fix = "check the calibration, and `operating_limits` in the setup"
     if low.value >= high.value:
-        raise UsageError(
-            f"Joint '{joint.name}' may nowhere be: it is {low.value:g} {joint.unit} at least ({low.origin}) and "
-            f"{high.value:g} at most ({high.origin}).",
-            fix="check the calibration, and `operating_limits` in the setup",
-        )
+        raise UsageError(f"Joint '{joint.name}' may nowhere be: {said}.", fix=fix)
     if servo.position is not None and servo.step is not None:
         first, step = servo.position[0], servo.step
         low = Bound(first + math.ceil((low.value - first) / step - 1e-6) * step, low.origin)
         high = Bound(first + math.floor((high.value - first) / step + 1e-6) * step, high.origin)
+        if low.value >= high.value:
+            raise UsageError(f"Joint '{joint.name}' may nowhere be: {said}, within a step of its servo.", fix=fix)
     return low, high
 
 

@@ -17,7 +17,9 @@ from .limits import EffectiveLimits
 SPEED = 0.5
 """Share of the limits that a move takes unless it is told otherwise: what a person can follow with the eye."""
 _SETTLED = 0.02  # of a joint's range: measured closer than this is there
-_SETTLING_S = 1.5  # after the last command; gravity and the servo's dead band leave the rest
+_STILL = 0.001  # of a joint's range, and
+_STILL_S = 0.25  # in which a joint that moves no farther has come to rest: gravity and the dead band leave the rest
+_SETTLING_S = 1.5  # after the last command, at most
 
 
 class Move:
@@ -37,6 +39,7 @@ class Move:
         self._motion = Motion(held.copy(), np.zeros(len(held)))
         self._first = True
         self._arrived_at: float | None = None
+        self._seen: tuple[float, Joints] | None = None  # since when the joints have been there
 
     def ask(self, now: float, reading: JointReadings) -> Request:
         """The next point of the way; the first is where the arm is held."""
@@ -46,13 +49,18 @@ class Move:
         return Request(self._motion.position, asked_at=now)
 
     def done(self, now: float, reading: JointReadings) -> bool:
-        """Arrived, and the joints have followed or had the time to."""
+        """Arrived, and the joints have come to rest or had the time to."""
         if np.abs(self._motion.position - self.target).max() > 1e-9 * self._range.max():
             return False
         self._arrived_at = now if self._arrived_at is None else self._arrived_at
-        error = np.abs(reading.position - self.target)
-        close = bool((error <= _SETTLED * self._range)[self._moves].all())
-        return close or now - self._arrived_at >= _SETTLING_S
+        if self._seen is None or (np.abs(reading.position - self._seen[1]) > _STILL * self._range).any():
+            self._seen = now, reading.position
+        return now - self._seen[0] >= _STILL_S or now - self._arrived_at >= _SETTLING_S
+
+    def missed(self, reading: JointReadings) -> tuple[str, ...]:
+        """The joints to be moved that are not measured to be where they were to go."""
+        there = np.abs(reading.position - self.target) <= _SETTLED * self._range
+        return tuple(name for name, moves, close in zip(self._names, self._moves, there, strict=True) if moves > close)
 
     def seconds(self) -> float:
         """About how long the way takes."""

@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM while an arm moves: the first one stops and holds, a second Ctrl-C ends the process at once."""
+"""Ctrl-C, Ctrl-Z and SIGTERM while an arm moves: the first one stops and holds; a second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ _REASONS = {
     "SIGINT": "Ctrl-C was pressed.",
     "SIGTERM": "The process was asked to end (SIGTERM).",
     "SIGHUP": "The terminal was closed.",
+    "SIGTSTP": "Ctrl-Z was pressed.",
 }
 _SAID = (
     b"\nEnded at once. Torque is left as it is: the servos hold their last goal. "
@@ -45,7 +47,8 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.reason is not None:
-            os.write(sys.stderr.fileno(), _SAID)
+            with contextlib.suppress(Exception):  # nobody may be there to read it
+                os.write(sys.stderr.fileno(), _SAID)
             os._exit(ENDED_AT_ONCE)
         if self.reason is None:
             self.reason = _REASONS[signal.Signals(number).name]

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 import tty
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from smolpilot.runtime.drivers.feetech import registers as r
 from smolpilot.runtime.drivers.feetech.bus import Bus, scan, scan_port
 from smolpilot.runtime.drivers.feetech.packets import Packet
 from smolpilot.runtime.emulator.bus import SO101, EmulatedBus
+from smolpilot.runtime.emulator.plants import JointState
 
 IDS = list(SO101.values())
 SLOW = 0.5
@@ -125,6 +127,22 @@ def test_a_reply_that_comes_too_late_answers_no_other_request(bus: Bus, emulated
     replies, retries = bus.sync_read([1, 2], HELD, timeout=4.0)
     assert (sorted(replies), retries) == ([1, 2], 0)
     assert r.GOAL_POSITION.decode(replies[1].data[2:4]) == 1234
+
+
+def test_a_reading_that_comes_one_request_later_is_no_new_one(bus: Bus, emulated: EmulatedBus) -> None:
+    """All readings are asked for alike: for an arm that moves, an old one that seems new is where it is no more."""
+    emulated.faults.delay = 0.03
+    bus.sync_read([1], r.TELEMETRY, timeout=0.02)
+    for steps in range(1000, 1020):
+        emulated.servos["shoulder_pan"]._state = JointState(float(steps), 0.0, 0.0, 0.0)
+        time.sleep(0.02)
+        replies, _ = bus.sync_read([1], r.TELEMETRY, timeout=0.02)
+        assert not replies or r.PRESENT_POSITION.decode(replies[1].data[:2]) == steps
+    emulated.faults.delay = 0.0
+    time.sleep(0.1)
+    replies, retries = bus.sync_read([1], r.TELEMETRY)
+    assert len(replies[1].data) == r.TELEMETRY.size
+    assert retries == 0
 
 
 def test_stale_bytes_are_thrown_away() -> None:

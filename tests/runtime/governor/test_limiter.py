@@ -99,12 +99,16 @@ def test_a_moving_request_is_caught_up_with_and_then_followed_exactly() -> None:
     assert not made[-1].clamped.any()
 
 
-def test_who_stands_outside_may_only_go_inward() -> None:
-    made = follow([120.0] * 30, start=100.0)
-    positions = [100.0, *(m.motion.position[0] for m in made)]
-    assert all(b <= a for a, b in itertools.pairwise(positions))
-    assert positions[-1] == 90.0
+def test_who_stands_outside_may_stay_or_go_inward() -> None:
+    made = follow([120.0] * 10, start=100.0)
+    assert {m.motion.position[0] for m in made} == {100.0}
     assert made[0].position.all()
+    assert not follow([100.0], start=100.0)[0].clamped.any()
+    made = follow([85.0] * 40 + [120.0] * 40, start=100.0)
+    positions = [100.0, *(m.motion.position[0] for m in made)]
+    assert all(b <= a for a, b in itertools.pairwise(positions[:41]))
+    assert positions[40] == pytest.approx(85.0)
+    assert positions[-1] == 90.0
     outward = follow([1e9, -1e9, 1e9], start=-95.0)
     assert min(m.motion.position[0] for m in outward) >= -95.0
 

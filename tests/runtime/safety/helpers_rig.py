@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from smolpilot.common.errors import DeviceError
 from smolpilot.contracts import Camera, SentAction
 from smolpilot.robots import RobotProfile
 from smolpilot.runtime.calibration import default_calibration
@@ -30,6 +32,7 @@ TICK = 1 / RATE
 JOINTS = tuple(joint.name for joint in PROFILE.action_joints)
 PAN, LIFT, ELBOW, GRIPPER = (JOINTS.index(name) for name in ("shoulder_pan", "shoulder_lift", "elbow_flex", "gripper"))
 SPEEDS = {name: OperatingLimit(velocity=60.0, acceleration=200.0) for name in JOINTS}
+_PATIENCE = 0.2  # seconds for an exchange: a busy machine is no silent servo
 HOME = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 50.0])
 
 
@@ -77,7 +80,7 @@ class Rig:
             servo.set(reg.MAX_POSITION, one.range_max)
             servo.set(reg.RETURN_DELAY, 0)
         self.bus.start()
-        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, clock=self.clock)
+        self.arm = MarkingArm(PROFILE, self.bus.port, self.calibration, timeout=_PATIENCE, clock=self.clock)
         self.arm.emulated = self.bus
         self.robot = GovernedRobot(
             PROFILE,
@@ -94,13 +97,18 @@ class Rig:
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, once the bus has done what it was told: goals are not acknowledged."""
-        for _ in range(10_000):
-            if not self.arm.bus.is_open or self.arm.mark < 0 or self.goal_writes(self.arm.mark):
-                break
-            time.sleep(0.0001)
-        self.arm.mark = -1
+        """Let time pass, once the bus has done what it was told."""
+        self.settle()
         self.now += seconds
+
+    def settle(self) -> None:
+        """Wait until the last goals are in the servos: they are not acknowledged."""
+        with contextlib.suppress(DeviceError):  # unplugged
+            for _ in range(10_000):
+                if self.arm.mark < 0 or not self.bus.port or self.goal_writes(self.arm.mark):
+                    break
+                time.sleep(0.0001)
+        self.arm.mark = -1
 
     def __enter__(self) -> Self:
         if self._connect:
@@ -138,7 +146,12 @@ class Rig:
 
     def loop(self, source: Source, **options: Any) -> LoopEnd:
         """The project's own loop, in the rig's time."""
-        return run_loop(self.robot, source, clock=self.clock, sleep=self.sleep, on_tick=self.sent.append, **options)
+        try:
+            return run_loop(
+                self.robot, source, clock=self.clock, sleep=self.sleep, **({"on_tick": self.sent.append} | options)
+            )
+        finally:
+            self.settle()
 
     # What was on the bus
 

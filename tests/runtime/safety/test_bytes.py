@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .helpers_rig import HOME, TICK, Rig
+
+EXAMPLES = int(os.environ.get("SMOLPILOT_BYTES_EXAMPLES", "20"))
 
 numbers = st.one_of(
     st.floats(-120, 120), st.sampled_from([np.nan, np.inf, -np.inf, 1e9, -1e9, 1e300, 0.0, 110.0, -110.0])
@@ -26,7 +29,11 @@ chunks = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    deadline=None,
+    max_examples=int(os.environ.get("SMOLPILOT_BYTES_EXAMPLES", "20")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(chunks, st.booleans())
 def test_bytes_on_the_bus_stay_within_the_limits(chunks: list[tuple[Any, int, float, float]], rearm: bool) -> None:
     with Rig() as rig:

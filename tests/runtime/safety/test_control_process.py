@@ -140,3 +140,43 @@ def test_a_pulled_cable_is_named_and_the_rest_is_closed(moving: Moving) -> None:
     position = moving.rig.bus.servos["shoulder_pan"].get(reg.PRESENT_POSITION)
     assert abs(moving.rig.arm.scales[PAN].value(position) - last) < 1.5
     assert len(JOINTS) == len(SO101)
+
+
+def test_ctrl_z_stops_and_holds_and_halts_nothing(moving: Moving) -> None:
+    os.killpg(moving.process.pid, signal.SIGTSTP)  # as a terminal sends it: to both processes
+    code, said = moving.ended()
+    assert code == 1
+    assert "Stopped: Ctrl-Z was pressed." in said
+    holds(moving)
+
+
+def test_a_process_that_was_halted_does_not_go_on_where_it_was(moving: Moving) -> None:
+    control = moving.control()
+    control.suspend()
+    time.sleep(1.5)
+    before = moving.last_goal()
+    control.resume()
+    code, said = moving.ended()
+    assert code == 1
+    assert "Stopped: The control loop stood still for 1." in said
+    assert moving.last_goal() - before < 0.5
+    holds(moving)
+
+
+def test_a_core_dump_from_the_keyboard_is_named(moving: Moving) -> None:
+    os.killpg(moving.process.pid, signal.SIGQUIT)
+    code, said = moving.ended()
+    assert code == 1
+    assert "error: the control process was killed by SIGQUIT" in said
+    holds(moving)
+
+
+def test_who_kills_the_supervisor_stops_the_arm(moving: Moving) -> None:
+    control = moving.control()
+    moving.process.kill()
+    control.wait(DEADLINE)
+    _, said = moving.ended()
+    assert "Stopped: The process was asked to end (SIGTERM)." in said
+    holds(moving)
+    goals = moving.rig.goals()[:, PAN]
+    assert goals[-1] - goals[-2] < goals[-8] - goals[-9], "it slowed down"

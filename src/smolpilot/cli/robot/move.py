@@ -131,6 +131,9 @@ def _print(report: MoveReport) -> None:
 def _state(report: MoveReport) -> str:
     if report.released:
         return "Arrived; torque is off."
+    if report.stop is None and report.missed:
+        names = ", ".join(report.missed)
+        return f"The commands have arrived, {names} not quite (see error); torque is on, the servos hold this pose."
     if report.stop is None:
         return "Arrived; torque is on, the servos hold this pose."
     return "The servos hold their last goal. When you have looked at the arm, run the command again."

@@ -136,8 +136,9 @@ class EmulatedArm(FeetechArm):
         )  # fmt: skip
         try:
             assert self.process.stdin is not None
-            self.process.stdin.write(self._spec.model_dump_json().encode() + b"\n")
-            self.process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it has ended already: the wait says how
+                self.process.stdin.write(self._spec.model_dump_json().encode() + b"\n")
+                self.process.stdin.flush()
             self._wait_until_ready(self.process)
         except BaseException:
             self._end()

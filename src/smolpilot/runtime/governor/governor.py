@@ -20,6 +20,7 @@ from .request import Decision, Phase, Request
 
 _EARLY = 0.5  # of a tick that one may come before its time
 _GAP = 2.5  # ticks without a command after which the arm has come to rest at the last one
+_NEAR, _NEAR_S = 0.005, 0.3  # of a joint's range; seconds so near to what is asked for after which the ramp is over
 
 
 class Governor:
@@ -61,19 +62,25 @@ class Governor:
         self._reading: JointReadings | None = None
         self._starved_since: float | None = None
         self._rejected = 0
-        self._relaxed: tuple[str, ...] = ()
+        self._relaxed: dict[str, float] = {}  # joint -> where it gave way to
+        self._ramping = np.ones(len(self._names), dtype=bool)
+        self._near = np.zeros(len(self._names))  # seconds
         self._softened: set[str] = set()
         self._clamps.clear()
 
     @property
     def last_command(self) -> Joints | None:
         """The last command [A]; None before `start`."""
-        return None if self._motion is None else self._motion.position
+        return None if self._motion is None else self._motion.position.copy()
 
     @property
     def at_rest(self) -> bool:
         """Whether commands stand still."""
         return self._motion is None or not self._motion.velocity.any()
+
+    def moving(self, now: float) -> bool:
+        """Whether the last command was on the way somewhere, and is so young that the arm is, too."""
+        return not self.at_rest and self._at is not None and now - self._at <= _GAP * self._tick
 
     def start(self, held: Joints) -> None:
         """The arm is held at `held` [A], under torque: from there the first request is approached slowly.
@@ -120,6 +127,7 @@ class Governor:
         if self._motion is None:
             flags.setdefault(Flag.STOPPED, set())
             return self._decide(requested, None, flags, {})
+        self._check_gap(now)
         dt = self._step_time(now)
         torque = self._look(now, reading, flags)
         if self.stop is None:
@@ -147,7 +155,13 @@ class Governor:
         told = {str(flag): tuple(sorted(names, key=lambda n: order.get(n, 0))) for flag, names in flags.items()}
         for flag, names in told.items():
             self.counts.update((flag, name) for name in names or ("",))
-        return Decision(requested, command, told, self.stop, self._relaxed, torque or None, send)
+        return Decision(requested, command, told, self.stop, tuple(self._relaxed), torque or None, send)
+
+    def _check_gap(self, now: float) -> None:
+        """A process that was halted, or a machine that slept, does not go on by itself where it was."""
+        gap = 0.0 if self._at is None else now - self._at
+        if gap > max(self.options.max_starved, _GAP * self._tick):
+            self._stop(f"The control loop stood still for {gap:.1f} s.")
 
     def _step_time(self, now: float) -> float:
         """How much time this tick's motion has: a tick, also where it comes a little early or late.
@@ -179,7 +193,7 @@ class Governor:
                 # Text, dates and truth values turn into numbers, too, and nobody has meant any.
                 action = given.astype(np.float64) if given.dtype.kind in "fiu" else np.zeros(0)
                 requested = action.astype(np.float32)
-        except (TypeError, ValueError, OverflowError):
+        except Exception:  # an action makes its array itself, and may raise what it likes
             action, requested = np.zeros(0), empty
         if action.shape != (len(self._names),):
             flags.setdefault(Flag.WRONG_LENGTH, set())
@@ -195,27 +209,33 @@ class Governor:
         """Judge the newest reading; stops where it must. Torque limits that change."""
         assert self._motion is not None
         age = np.inf if reading is None else now - reading.read_at
-        if age > self.options.max_state_age:
+        if not self._young(age, self.options.max_state_age):
             flags.setdefault(Flag.STALE_STATE, set())
-            told = "were never read" if reading is None else f"were read {age:.2f} s ago"
-            self._stop(f"The joints {told}; {self.options.max_state_age:g} s are allowed.")
+            told = f"The joints were read {age:.2f} s ago; {self.options.max_state_age:g} s are allowed."
+            self._stop(told if 0 <= age < np.inf else _old("The newest reading of the joints", age, 0.0))
         if reading is None or reading is self._reading:
             return {}
         self._reading = reading
         troubles, gripping = self._health.look(reading, self._motion.position, self._motion.velocity)
         for trouble in troubles:
-            self._give_way(trouble, flags)
+            self._give_way(trouble, reading, flags)
         if gripping:
             flags.setdefault(Flag.STALL, set()).update(gripping)
         return self._soften(gripping, reading)
 
-    def _give_way(self, trouble: Trouble, flags: dict[str, set[str]]) -> None:
+    def _give_way(self, trouble: Trouble, reading: JointReadings, flags: dict[str, set[str]]) -> None:
+        """Stop; a joint that gives way goes to where it is measured now, once: whoever follows every reading sinks."""
         flags.setdefault(trouble.flag, set()).update(trouble.joints)
         self._stop(trouble.reason)
-        self._relaxed = tuple(dict.fromkeys((*self._relaxed, *trouble.relax)))
+        for name in trouble.relax:
+            if np.isfinite(where := reading.position[self._names.index(name)]):
+                self._relaxed.setdefault(name, float(where))
 
     def _soften(self, gripping: tuple[str, ...], reading: JointReadings) -> dict[str, float]:
-        """A gripper that has closed on something holds it with less force, and has all of it again once it follows."""
+        """A gripper that has closed on something holds it with less force, and has all of it again once it follows.
+
+        Under a stop only the former: nothing gains force while nobody has looked.
+        """
         assert self._motion is not None
         changed: dict[str, float] = {}
         for i, joint in enumerate(self.limits.joints):
@@ -224,7 +244,7 @@ class Governor:
             if joint.joint in gripping and joint.joint not in self._softened:
                 self._softened.add(joint.joint)
                 changed[joint.joint] = joint.torque.value * self.options.gripper_hold
-            elif joint.joint in self._softened:
+            elif joint.joint in self._softened and self.stop is None:
                 error = abs(self._motion.position[i] - reading.position[i])
                 if error < self.options.stall_error * joint.range:
                     self._softened.remove(joint.joint)
@@ -273,7 +293,7 @@ class Governor:
             return
         self._rejected = 0
         span = self.limits.high - self.limits.low
-        outside = np.maximum(self.limits.low - action, action - self.limits.high)
+        outside = self._outside(action)
         far = outside > self.options.position_stop * span
         if far.any():
             i = int(np.argmax(outside / span))
@@ -283,6 +303,14 @@ class Governor:
                 f"'{joint.joint}' is asked to go to {action[i]:.4g} {joint.unit}; its limits are "
                 f"{joint.low.value:.4g} ({joint.low.origin}) and {joint.high.value:.4g} ({joint.high.origin})."
             )
+
+    def _outside(self, action: Joints) -> Joints:
+        """How far a request is beyond the limits, or beyond where a joint stands that is outside them [A]."""
+        assert self._motion is not None
+        low = np.minimum(self.limits.low, self._motion.position)
+        high = np.maximum(self.limits.high, self._motion.position)
+        beyond: Joints = np.maximum(low - action, action - high)
+        return beyond
 
     def _move(self, dt: float, action: Joints | None, flags: dict[str, set[str]]) -> None:
         """One tick of motion: on to the request, or to rest."""
@@ -295,13 +323,26 @@ class Governor:
             self._motion = slow_down(self._motion, dt, self._full)
             self._asked = None
             return
-        limits = self._slow if self.phase is Phase.RAMP else self._full
+        outside = self._outside(action)
         before = self._motion.position if self._asked is None else self._asked
-        moved = step_to(self._motion, action, before, dt, limits)
+        slow, full = self._slow, self._full
+        velocity = np.where(self._ramping, slow.velocity, full.velocity)
+        acceleration = np.where(self._ramping, slow.acceleration, full.acceleration)
+        moved = step_to(self._motion, action, before, dt, Limits(full.low, full.high, velocity, acceleration))
         self._motion, self._asked = moved.motion, action
-        self._count(moved, action, flags)
+        self._count(moved, outside, dt, flags)
+        self._end_ramp(moved, action, dt)
 
-    def _count(self, moved: Moved, action: Joints, flags: dict[str, set[str]]) -> None:
+    def _end_ramp(self, moved: Moved, action: Joints, dt: float) -> None:
+        """Joint by joint, once it is where it is asked to be; with a policy's noise it is only ever near."""
+        wanted = np.clip(action, self.limits.low, self.limits.high)
+        near = np.abs(wanted - moved.motion.position) <= _NEAR * (self.limits.high - self.limits.low)
+        self._near += np.where(near, dt, 0.0)
+        self._ramping &= (moved.velocity | moved.acceleration) & (self._near < _NEAR_S)
+        if self.phase is Phase.RAMP and not self._ramping.any():
+            self.phase = Phase.RUNNING
+
+    def _count(self, moved: Moved, outside: Joints, dt: float, flags: dict[str, set[str]]) -> None:
         """Say what was clamped; many clamps are a stop."""
         names = np.array(self._names)
         for flag, marks in (
@@ -311,17 +352,12 @@ class Governor:
         ):
             if marks.any():
                 flags.setdefault(flag, set()).update(names[marks].tolist())
-        if self.phase is Phase.RAMP:
-            behind = moved.velocity | moved.acceleration
-            if behind.any():
-                flags.setdefault(Flag.RAMP, set()).update(names[behind].tolist())
-            else:
-                self.phase = Phase.RUNNING
-            return
+        behind = moved.velocity | moved.acceleration
+        if (slow := behind & self._ramping).any():
+            flags.setdefault(Flag.RAMP, set()).update(names[slow].tolist())
         span = self.limits.high - self.limits.low
-        outside = np.maximum(self.limits.low - action, action - self.limits.high)
-        counts = moved.velocity | moved.acceleration | (outside > self.options.position_tolerated * span)
-        share = self._clamps.add(counts)
+        counts = behind | (outside > self.options.position_tolerated * span)
+        share = self._clamps.add(counts & ~self._ramping, dt)
         if (share > self.options.max_clamped).any():
             i = int(np.argmax(share))
             self._stop(
@@ -333,9 +369,9 @@ class Governor:
         """To rest; joints that gave way go back to where they are, within the same limits."""
         assert self._motion is not None
         resting = slow_down(self._motion, dt, self._full)
-        if not self._relaxed or self._reading is None:
+        if not self._relaxed:
             return resting
-        where = np.where(np.isfinite(self._reading.position), self._reading.position, self._motion.position)
+        where = np.array([self._relaxed.get(n, p) for n, p in zip(self._names, self._motion.position, strict=True)])
         back = step_to(self._motion, where, where, dt, self._full).motion
         gives = np.array([name in self._relaxed for name in self._names])
         return Motion(

@@ -41,14 +41,12 @@ class Health:
         self._counts: dict[str, npt.NDArray[np.int64]] = {}
         self._stalled_since: list[float | None] = [None] * size
         self._silent_since: list[float | None] = [None] * size
-        self._last: JointReadings | None = None
 
     def look(self, reading: JointReadings, command: Joints, moving: Joints) -> tuple[list[Trouble], tuple[str, ...]]:
         """What is wrong with a new reading, worst first, and which grippers have closed on something.
 
         command: the last command [A]; moving: its velocity [A].
         """
-        self._last = reading
         found = [
             *self._status(reading),
             *self._temperature(reading),
@@ -66,15 +64,20 @@ class Health:
     def _is_gripper(self, name: str) -> bool:
         return self._limits.joints[self._names.index(name)].gripper
 
-    def _repeated(self, kind: str, wrong: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Which joints have been wrong so often in a row that it is no disturbed reading."""
+    def _repeated(
+        self, kind: str, wrong: npt.NDArray[np.bool_], said: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """Which joints have been wrong so often in a row that it is no disturbed reading.
+
+        said: what was judged; a joint that said nothing (NaN) has not said that it is well.
+        """
         counts = self._counts.get(kind, np.zeros(len(self._names), dtype=np.int64))
-        self._counts[kind] = np.where(wrong, counts + 1, 0)
+        self._counts[kind] = np.where(wrong, counts + 1, np.where(np.isnan(said), counts, 0))
         return self._counts[kind] >= self._options.repeated
 
     def _status(self, reading: JointReadings) -> list[Trouble]:
         wrong = np.array([bool(reading.faults.get(name)) for name in self._names])
-        certain = self._repeated("status", wrong)
+        certain = self._repeated("status", wrong, reading.position)
         found = []
         for name, sure in zip(self._names, certain, strict=True):
             words = reading.faults.get(name, ())
@@ -88,7 +91,8 @@ class Health:
         if reading.temperature is None:
             return []
         most = np.array([np.inf if s.temperature is None else s.temperature for s in self._servos])
-        hot = self._repeated("temperature", reading.temperature >= most - self._options.temperature_margin)
+        wrong = reading.temperature >= most - self._options.temperature_margin
+        hot = self._repeated("temperature", wrong, reading.temperature)
         return [
             Trouble(
                 Flag.TEMPERATURE,
@@ -104,7 +108,7 @@ class Health:
             return []
         bounds = [(-np.inf, np.inf) if s.voltage is None else s.voltage for s in self._servos]
         low, high = np.array(bounds).T
-        wrong = self._repeated("voltage", (reading.voltage <= low) | (reading.voltage >= high))
+        wrong = self._repeated("voltage", (reading.voltage <= low) | (reading.voltage >= high), reading.voltage)
         return [
             Trouble(
                 Flag.VOLTAGE,
@@ -132,7 +136,7 @@ class Health:
 
     def _tracking(self, reading: JointReadings, command: Joints) -> Trouble | None:
         error = np.abs(command - reading.position)
-        beyond = self._repeated("tracking", (error > self._limits.tracking) & ~self._limits.gripper)
+        beyond = self._repeated("tracking", (error > self._limits.tracking) & ~self._limits.gripper, error)
         if not beyond.any():
             return None
         i = int(np.argmax(np.where(beyond, error / self._limits.tracking, 0)))
@@ -161,7 +165,8 @@ class Health:
         found = []
         for i, name in enumerate(self._names):
             if not stuck[i]:
-                self._stalled_since[i] = None
+                if np.isfinite(reading.position[i]):
+                    self._stalled_since[i] = None
                 continue
             if self._stalled_since[i] is None:
                 self._stalled_since[i] = reading.read_at

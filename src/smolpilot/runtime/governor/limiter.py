@@ -65,8 +65,8 @@ def step_to(last: Motion, target: Joints, before: Joints, dt: float, limits: Lim
     """
     low = np.minimum(limits.low, last.position)  # who stands outside may stay, or go inward
     high = np.maximum(limits.high, last.position)
-    wanted = np.clip(target, limits.low, limits.high)
-    before = np.clip(before, limits.low, limits.high)
+    wanted = np.clip(target, low, high)
+    before = np.clip(before, low, high)
     outside = wanted != target
     a = limits.acceleration
     asked = (wanted - last.position) / dt

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from smolpilot.common.errors import DeviceError, SmolpilotError, UsageError
-from smolpilot.contracts import Camera, Driver, DriverLimits
+from smolpilot.contracts import Camera, Driver
 from smolpilot.robots.demonstrated import Demonstrated
 
 from ..limits import EffectiveLimits, effective_limits
@@ -69,19 +69,12 @@ def _servos(setup: RobotSetup, driver: Driver) -> Iterator[CheckLine]:
     options = setup.driver.options
     yield from servo_lines(
         servos,
-        _known_limits(driver),
+        {servo.joint: servo.limits for servo in servos if getattr(servo, "limits", None) is not None},
         models={777: "STS3215"},
         calibration=f"'{name}'" if (name := getattr(options, "calibration", None)) else "the profile's ranges",
         calibration_fix="name this arm's own file in the setup; if it is, write it to the servos: "
         "`smolpilot robot check SETUP --write-calibration`",
     )
-
-
-def _known_limits(driver: Driver) -> dict[str, DriverLimits]:
-    try:
-        return dict(driver.limits())
-    except DeviceError:
-        return {}
 
 
 def _connected(driver: Driver, rate: float, lines: list[CheckLine]) -> bool:

@@ -28,10 +28,11 @@ from .bus import TIMEOUT, Bus
 from .options import BusOptions
 from .packets import Packet
 from .scale import JointScale
-from .servos import CONFIGURATION, GRIPPER_CONFIGURATION, PING_TIMEOUT, Difference, Servos
+from .servos import CONFIGURATION, GRIPPER_CONFIGURATION, Difference, Servos
 
-LOST_POWER = "lost power"
+LOST_POWER, LOST_CONTACT = "lost power", "lost contact"
 """Of `JointReadings.faults`, beside the words of STATUS_BITS."""
+_FAR_BEHIND = 5  # readings without an answer, after which a servo is too far behind to be told the newest goal
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class ServoDetails:
     """What one servo says of itself; all but joint and id None where it does not answer, or is of another model.
 
     firmware: as "3.10". voltage in V, temperature in degrees Celsius, position in the profile's unit. faults: what it
-    reports against itself. calibration: as the servo holds it. calibration_differences and configuration_differences:
-    where that is not what the file says, and what `connect` would change.
+    reports against itself. limits: what the servo is held to. calibration: as the servo holds it.
+    calibration_differences and configuration_differences: where that is not what the file says, and what `connect`
+    would change.
     """
 
     joint: str
@@ -52,6 +54,7 @@ class ServoDetails:
     position: float | None = None
     faults: tuple[str, ...] = ()
     torque: bool | None = None
+    limits: DriverLimits | None = None
     calibration: JointCalibration | None = None
     calibration_differences: tuple[Difference, ...] = ()
     configuration_differences: tuple[Difference, ...] = ()
@@ -65,8 +68,8 @@ class FeetechArm:
     """The joints of a profile's actions, each on one servo. Not for several threads at once: who shares one, locks it.
 
     A servo that has not answered two readings in a row is told nothing. One whose torque is off when it answers again
-    has lost its power and sunk: it gets no goal, which would make it jump, before the next `engage`, and its readings
-    say `lost power`.
+    has lost its power and sunk, and one that was silent for longer is far behind: neither gets a goal, which would make
+    it jump, before the next `engage`, and their readings say `lost power` or `lost contact`.
 
     Positions that wrap are counted on: a joint that passes from step 4095 to 0 goes on, and no reading jumps by a turn.
     `connect` and `engage` count anew, from the middle of the calibrated range.
@@ -95,9 +98,8 @@ class FeetechArm:
         self._clock = clock
         self._last: list[int | None] = [None] * len(self.joints)  # steps, counted on
         self._torque: dict[str, float] = {}  # joint -> share that was asked for
-        self._silent: set[int] = set()
-        self._silent_twice: set[int] = set()
-        self._unpowered: set[int] = set()
+        self._silent: dict[int, int] = {}  # servo -> readings in a row
+        self._lost: dict[int, str] = {}  # servo -> LOST_POWER or LOST_CONTACT
         self._connected = self._engaged = False
 
     @classmethod
@@ -130,16 +132,7 @@ class FeetechArm:
     def limits(self) -> Mapping[str, DriverLimits]:
         """What the servos hold each joint to; after `connect`."""
         self._require_connected()
-        found = {}
-        for scale in self.scales:
-            memory = self.servos.memory[scale.joint]
-            found[scale.joint] = DriverLimits(
-                position=scale.bounds(),
-                step=abs(scale.per_step),
-                temperature=float(memory[r.MAX_TEMPERATURE]),
-                voltage=(memory[r.MIN_VOLTAGE] * r.VOLTS, memory[r.MAX_VOLTAGE] * r.VOLTS),
-            )
-        return found
+        return {scale.joint: self._limits(scale) for scale in self.scales}
 
     def read(self) -> JointReadings:
         """One reading of all joints. Those of a silent one are NaN; DeviceError when none answers."""
@@ -163,8 +156,8 @@ class FeetechArm:
             temperature[i] = _value(reply, r.PRESENT_TEMPERATURE)
             voltage[i] = _value(reply, r.PRESENT_VOLTAGE) * r.VOLTS
             words = _faults(_value(reply, r.STATUS) | reply.code)
-            if self._ids[i] in self._unpowered:
-                words = (*words, LOST_POWER)
+            if lost := self._lost.get(self._ids[i]):
+                words = (*words, lost)
             if words:
                 faults[scale.joint] = words
         return JointReadings(position, at, velocity, load, current, temperature, voltage, faults, retries)
@@ -179,7 +172,7 @@ class FeetechArm:
         self._engaged = False
         goals = engaging.engage(self.bus, self.servos, self.scales, self._torque)
         self._last = [None] * len(self.joints)
-        self._silent, self._silent_twice, self._unpowered = set(), set(), set()
+        self._silent, self._lost = {}, {}
         self._engaged = True
         return np.array([scale.value(goals[scale.joint]) for scale in self.scales])
 
@@ -196,7 +189,7 @@ class FeetechArm:
             raise DeviceError(f"{list(values.shape)} goals were to be sent.", expected=f"[{len(self.joints)}]")
         steps = [scale.steps(float(value)) for scale, value in zip(self.scales, values, strict=True)]
         at = self._clock()
-        deaf = self._silent_twice | self._unpowered
+        deaf = self.deaf
         if told := {servo: goal for servo, goal in zip(self._ids, steps, strict=True) if servo not in deaf}:
             self.bus.sync_write(r.GOAL_POSITION, told)
         return at
@@ -252,9 +245,19 @@ class FeetechArm:
         self._last = [None] * len(self.joints)
         return tuple(written)
 
+    def _limits(self, scale: JointScale) -> DriverLimits:
+        """Of a servo whose memory was read."""
+        memory = self.servos.memory[scale.joint]
+        return DriverLimits(
+            position=scale.bounds(),
+            step=abs(scale.per_step),
+            temperature=float(memory[r.MAX_TEMPERATURE]),
+            voltage=(memory[r.MIN_VOLTAGE] * r.VOLTS, memory[r.MAX_VOLTAGE] * r.VOLTS),
+        )
+
     def _details(self, scale: JointScale) -> ServoDetails:
         joint, servo = scale.joint, self.calibration[scale.joint].id
-        if self.bus.ping(servo, timeout=PING_TIMEOUT) is None:
+        if not self.servos.answers(joint):
             return ServoDetails(joint, servo)
         memory = self.servos.load(joint)
         if memory[r.MODEL_NUMBER] != r.MODEL:
@@ -274,22 +277,30 @@ class FeetechArm:
             position=scale.value(scale.unwrapped(_value(reply, r.PRESENT_POSITION), None)),
             faults=_faults(_value(reply, r.STATUS) | reply.code),
             torque=self.servos.has_torque(joint),
+            limits=self._limits(scale),
             calibration=held,
             calibration_differences=tuple(self.servos.calibration_differences([joint])),
             configuration_differences=tuple(self.servos.configuration_differences([joint])),
         )  # fmt: skip
 
+    @property
+    def deaf(self) -> set[int]:
+        """The servos that are told nothing."""
+        return {servo for servo, readings in self._silent.items() if readings > 1} | self._lost.keys()
+
     def _note_silence(self, replies: Mapping[int, Packet]) -> None:
-        """Who does not answer; and who answers again, and has no torque any more."""
-        back = self._silent_twice & replies.keys()
-        silent = set(self._ids) - replies.keys()
-        self._silent_twice = silent & (self._silent | self._silent_twice)
-        self._silent = silent
-        if not back or not self._engaged:
+        """Who does not answer; and who answers again, and has no torque any more, or is far behind."""
+        before = self._silent
+        self._silent = {servo: before.get(servo, 0) + 1 for servo in self._ids if servo not in replies}
+        if not self._engaged:
             return
-        torque, _ = self.bus.sync_read(sorted(back), r.TORQUE_ENABLE)
-        self._silent_twice |= back - torque.keys()  # who does not say so now is asked again at the next reading
-        self._unpowered |= {servo for servo, reply in torque.items() if not any(reply.data)}
+        self._lost |= dict.fromkeys((s for s, n in self._silent.items() if n >= _FAR_BEHIND), LOST_CONTACT)
+        if not (back := sorted(before.keys() & replies.keys())):
+            return
+        torque, _ = self.bus.sync_read(back, r.TORQUE_ENABLE)
+        # Who does not say so now is told nothing, and asked again at the next reading.
+        self._silent |= {servo: before[servo] + 1 for servo in back if servo not in torque}
+        self._lost |= {servo: LOST_POWER for servo, reply in torque.items() if not any(reply.data)}
 
     def _count_on(self, index: int, steps: int) -> int:
         counted = self.scales[index].unwrapped(steps, self._last[index])

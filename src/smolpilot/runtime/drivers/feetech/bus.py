@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import serial
@@ -35,6 +36,7 @@ with contextlib.suppress(ImportError):  # Windows has none
 
 _WRITE_TIMEOUT = 0.1
 _GAP = 0.003  # seconds after which nothing more follows what has come: replies follow one another within microseconds
+_MARKS, _MARKING = 8, 2.0  # sizes that take turns; seconds after a late reply
 _SETTLING = 0.04  # how long a line that is never silent is listened to
 
 
@@ -54,6 +56,7 @@ class Bus:
         self._serial: serial.Serial | None = None
         self._gone = ""
         self._late = False  # a reply may still come that nobody waits for any more
+        self._mark, self._mark_until = 0, 0.0
 
     @property
     def is_open(self) -> bool:
@@ -102,8 +105,21 @@ class Bus:
         self, servos: Sequence[int], register: Register, *, timeout: float | None = None
     ) -> tuple[dict[int, Packet], int]:
         """The same register of several servos, those that answered; and how often it had to be asked again."""
-        address, size = register.address, register.size
-        return self._ask(lambda who: packets.sync_read(who, address, size), servos, size, timeout)
+        address, size = register.address, register.size + self._marked()
+        found, retries = self._ask(lambda who: packets.sync_read(who, address, size), servos, size, timeout)
+        if size == register.size:
+            return found, retries
+        return {servo: replace(reply, data=reply.data[: register.size]) for servo, reply in found.items()}, retries
+
+    def _marked(self) -> int:
+        """How many bytes to ask for beyond what is wanted, by which a reply that comes one request later is told.
+
+        Replies carry no number. While some may be late, each request has a size that those before it had not.
+        """
+        if time.monotonic() > self._mark_until:
+            return 0
+        self._mark = self._mark % _MARKS + 1
+        return self._mark
 
     def sync_write(self, register: Register, values: Mapping[int, int]) -> None:
         """Set a register of several servos in one packet, which none acknowledges."""
@@ -131,7 +147,7 @@ class Bus:
             self._receive(missing, size, seconds, found)
             if all(servo in found for servo in servos):
                 return found, attempt
-            self._late = True
+            self._late, self._mark_until = True, time.monotonic() + _MARKING
         return found, ATTEMPTS - 1
 
     def _send(self, request: bytes, *, again: bool = False) -> None:
@@ -150,7 +166,7 @@ class Bus:
     def _settle(self, port: serial.Serial) -> None:
         """Wait until the line is silent: replies carry no number, and a late one must not answer another request.
 
-        What is later still is told by its size, in which all that this driver asks for together differs.
+        What is later still is told by its size: see `_marked`.
         """
         until = time.monotonic() + _SETTLING
         while port.read(256) and time.monotonic() < until:

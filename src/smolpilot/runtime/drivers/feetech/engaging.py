@@ -62,11 +62,22 @@ def engage(bus: Bus, servos: Servos, scales: Sequence[JointScale], torque: Mappi
                 f"Joint '{limp[0]}' (servo {ids[limp[0]]}) does not switch its torque on.",
                 fix="`smolpilot robot check SETUP` shows what the servo reports against itself.",
             )
+    except DeviceError as error:
+        _undo(bus, ids, off, error)
+        raise
     except BaseException:
         with contextlib.suppress(DeviceError):
             switch_off(bus, ids, off)
         raise
     return goals
+
+
+def _undo(bus: Bus, ids: Mapping[str, int], off: Sequence[str], error: DeviceError) -> None:
+    """Switch torque off again where it was off; an error that says so where that cannot be seen."""
+    try:
+        switch_off(bus, ids, off)
+    except DeviceError as left:
+        raise type(error)(f"{error.found} {left.found}", expected=error.expected, fix=left.fix) from error
 
 
 def switch_off(bus: Bus, ids: Mapping[str, int], joints: Iterable[str]) -> None:

@@ -82,8 +82,12 @@ class Servos:
 
     def answering(self) -> dict[str, bool]:
         """Joint -> whether its servo answers."""
-        ids = {joint: entry.id for joint, entry in self.calibration.items()}
-        return {joint: self.bus.ping(servo, timeout=PING_TIMEOUT) is not None for joint, servo in ids.items()}
+        return {joint: self.answers(joint) for joint in self.calibration}
+
+    def answers(self, joint: str) -> bool:
+        """Whether a servo answers; on a bus that is given more time than usual it has that time, too."""
+        timeout = max(PING_TIMEOUT, min(PATIENT, self.bus.timeout))
+        return self.bus.ping(self.calibration[joint].id, timeout=timeout) is not None
 
     def identify(self) -> None:
         """See that every servo answers, is an STS3215, and read its memory. DeviceError where one does not."""
