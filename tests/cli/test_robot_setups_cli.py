@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -184,7 +185,7 @@ def emulator(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str
         process.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_emulate_serves_an_arm_and_ends_without_leaving_anything(
     emulator: tuple[subprocess.Popen[bytes], dict[str, Any]], number: int, tmp_path: Path
 ) -> None:
@@ -201,6 +202,41 @@ def test_emulate_serves_an_arm_and_ends_without_leaving_anything(
     process.send_signal(number)
     assert process.wait(20) == 0
     assert (folder.exists(), list(tmp_path.iterdir())) == (False, [])
+
+
+def test_a_second_arm_does_not_take_the_link_of_the_first(
+    emulator: tuple[subprocess.Popen[bytes], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "arm").readlink()
+    assert main(["robot", "emulate", "so101", "--link", "arm"]) == 2
+    assert "An emulated arm that runs has" in capsys.readouterr().err
+    assert (tmp_path / "arm").readlink() == before
+
+
+def test_emulate_runs_without_standard_output(tmp_path: Path) -> None:
+    words = f"exec {sys.executable} -m smolpilot robot emulate so101 --link arm >&-"
+    process = subprocess.Popen(["bash", "-c", words], cwd=tmp_path, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "arm.calibration.json").is_symlink() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.communicate(timeout=20)[1] == b""
+    assert (process.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_emulate_prints_commands_that_a_shell_reads(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "smolpilot", "robot", "emulate", "so101", "--link", "my arm"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).startswith("  smolpilot robot new"):
+        assert line, "it has ended"
+    process.terminate()
+    process.communicate(timeout=20)
+    assert shlex.split(line)[-3:] == [f"{tmp_path}/my arm", "--calibration", f"{tmp_path}/my arm.calibration.json"]
 
 
 def test_emulate_takes_no_path_that_something_else_has(
