@@ -32,6 +32,8 @@ from smolpilot.runtime.setup.robot_setup import RobotSetup, list_setups
 from ..runtime.cameras.helpers_video import write_video
 
 SO101 = RobotProfile.load("so101")
+NEW_EMULATED = ["robot", "new", "new.yaml", "--profile", "so101", "--driver", "emulated"]
+NEW_FEETECH = [*NEW_EMULATED[:-1], "feetech", "--port"]
 
 
 @pytest.fixture
@@ -81,7 +83,14 @@ def test_a_setup_as_json_is_a_setup_file(tmp_path: Path, capsys: pytest.CaptureF
         (["robot", "new", "new.yaml"], "--profile is not given"),
         (["robot", "new", "new.yaml", "--profile", "so101"], "--driver is not given"),
         (["robot", "new", "new.yaml", "--profile", "so101", "--driver", "feetec"], "Did you mean 'feetech'?"),
-        (["robot", "new", "new.yaml", "--profile", "so101", "--driver", "feetech"], "key 'driver.port' is missing"),
+        (["robot", "new", "new.yaml", "--profile", "so101", "--driver", "feetec"], "There is no driver 'feetec'"),
+        (["robot", "new", "new.yaml", "--profile", "so101", "--driver", "feetech"], "needs --port"),
+        ([*NEW_FEETECH, "setup.yaml", "--calibration", "blue"], "setup.yaml is no serial port"),
+        ([*NEW_FEETECH, ".", "--calibration", "blue"], ". is no serial port"),
+        ([*NEW_FEETECH, "/dev/null"], "needs --calibration"),
+        ([*NEW_EMULATED, "--driver-options", "faults={drop: 1"], "--driver-options faults:1 is not valid YAML"),
+        ([*NEW_EMULATED, "--driver-options", "type=feetech"], "type is given twice"),
+        ([*NEW_EMULATED, "--camera", "front=file:none.mp4"], "none.mp4, does not exist"),
         (["robot", "new", "setup.yaml", "--profile", "so101", "--driver", "emulated"], "setup.yaml"),
         (["robot", "find", "--prot", "x"], "--port"),
     ],
@@ -134,13 +143,17 @@ def test_new_with_options_writes_a_setup_that_is_valid_and_reaches_the_arm(
 
 
 def test_new_asks_on_a_terminal_until_it_understands(arm: EmulatedBus, tmp_path: Path) -> None:
-    port = ["/dev/nothing", arm.port]
-    answers = ["so10", "so101", "feetech", *port, "bleu", "blue", "front.mp4", "file:front.mp4", ""]
+    port = ["/dev/nothing", ".", arm.port]
+    cameras = ["front.mp4", "file:frnt.mp4", "file:front.mp4", ""]
+    answers = ["so10", "so101", "fetch", "feetech", *port, "bleu", "blue", *cameras]
     write_video(tmp_path / "front.mp4")
     shown = typed([sys.executable, "-m", "smolpilot", "robot", "new", "arm.yaml"], answers)
     expected = [
         "Did you mean 'so101'?",
+        "There is no driver 'fetch'. Did you mean 'feetech'?",
         "There is no port /dev/nothing",
+        ". is no serial port.",
+        "frnt.mp4, does not exist",
         "calibrated here: blue",
         "Did you mean 'blue'?",
     ]
