@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from smolpilot.runtime.setup.robot_setup import RobotSetup, list_setups
 from ..runtime.cameras.helpers_video import write_video
 
 SO101 = RobotProfile.load("so101")
+NEW_EMULATED = ["robot", "new", "new.yaml", "--profile", "so101", "--driver", "emulated"]
+NEW_FEETECH = [*NEW_EMULATED[:-1], "feetech", "--port"]
 
 
 @pytest.fixture
@@ -80,7 +83,14 @@ def test_a_setup_as_json_is_a_setup_file(tmp_path: Path, capsys: pytest.CaptureF
         (["robot", "new", "new.yaml"], "--profile is not given"),
         (["robot", "new", "new.yaml", "--profile", "so101"], "--driver is not given"),
         (["robot", "new", "new.yaml", "--profile", "so101", "--driver", "feetec"], "Did you mean 'feetech'?"),
-        (["robot", "new", "new.yaml", "--profile", "so101", "--driver", "feetech"], "key 'driver.port' is missing"),
+        (["robot", "new", "new.yaml", "--profile", "so101", "--driver", "feetec"], "There is no driver 'feetec'"),
+        (["robot", "new", "new.yaml", "--profile", "so101", "--driver", "feetech"], "needs --port"),
+        ([*NEW_FEETECH, "setup.yaml", "--calibration", "blue"], "setup.yaml is no serial port"),
+        ([*NEW_FEETECH, ".", "--calibration", "blue"], ". is no serial port"),
+        ([*NEW_FEETECH, "/dev/null"], "needs --calibration"),
+        ([*NEW_EMULATED, "--driver-options", "faults={drop: 1"], "--driver-options faults:1 is not valid YAML"),
+        ([*NEW_EMULATED, "--driver-options", "type=feetech"], "type is given twice"),
+        ([*NEW_EMULATED, "--camera", "front=file:none.mp4"], "none.mp4, does not exist"),
         (["robot", "new", "setup.yaml", "--profile", "so101", "--driver", "emulated"], "setup.yaml"),
         (["robot", "find", "--prot", "x"], "--port"),
     ],
@@ -133,13 +143,17 @@ def test_new_with_options_writes_a_setup_that_is_valid_and_reaches_the_arm(
 
 
 def test_new_asks_on_a_terminal_until_it_understands(arm: EmulatedBus, tmp_path: Path) -> None:
-    port = ["/dev/nothing", arm.port]
-    answers = ["so10", "so101", "feetech", *port, "bleu", "blue", "front.mp4", "file:front.mp4", ""]
+    port = ["/dev/nothing", ".", arm.port]
+    cameras = ["front.mp4", "file:frnt.mp4", "file:front.mp4", ""]
+    answers = ["so10", "so101", "fetch", "feetech", *port, "bleu", "blue", *cameras]
     write_video(tmp_path / "front.mp4")
     shown = typed([sys.executable, "-m", "smolpilot", "robot", "new", "arm.yaml"], answers)
     expected = [
         "Did you mean 'so101'?",
+        "There is no driver 'fetch'. Did you mean 'feetech'?",
         "There is no port /dev/nothing",
+        ". is no serial port.",
+        "frnt.mp4, does not exist",
         "calibrated here: blue",
         "Did you mean 'blue'?",
     ]
@@ -184,7 +198,7 @@ def emulator(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str
         process.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_emulate_serves_an_arm_and_ends_without_leaving_anything(
     emulator: tuple[subprocess.Popen[bytes], dict[str, Any]], number: int, tmp_path: Path
 ) -> None:
@@ -201,6 +215,41 @@ def test_emulate_serves_an_arm_and_ends_without_leaving_anything(
     process.send_signal(number)
     assert process.wait(20) == 0
     assert (folder.exists(), list(tmp_path.iterdir())) == (False, [])
+
+
+def test_a_second_arm_does_not_take_the_link_of_the_first(
+    emulator: tuple[subprocess.Popen[bytes], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "arm").readlink()
+    assert main(["robot", "emulate", "so101", "--link", "arm"]) == 2
+    assert "An emulated arm that runs has" in capsys.readouterr().err
+    assert (tmp_path / "arm").readlink() == before
+
+
+def test_emulate_runs_without_standard_output(tmp_path: Path) -> None:
+    words = f"exec {sys.executable} -m smolpilot robot emulate so101 --link arm >&-"
+    process = subprocess.Popen(["bash", "-c", words], cwd=tmp_path, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "arm.calibration.json").is_symlink() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.communicate(timeout=20)[1] == b""
+    assert (process.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_emulate_prints_commands_that_a_shell_reads(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "smolpilot", "robot", "emulate", "so101", "--link", "my arm"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while not (line := process.stdout.readline()).startswith("  smolpilot robot new"):
+        assert line, "it has ended"
+    process.terminate()
+    process.communicate(timeout=20)
+    assert shlex.split(line)[-3:] == [f"{tmp_path}/my arm", "--calibration", f"{tmp_path}/my arm.calibration.json"]
 
 
 def test_emulate_takes_no_path_that_something_else_has(

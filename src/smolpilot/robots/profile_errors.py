@@ -43,6 +43,9 @@ def find_problem(
         known = _keys_at(model, own[:-1])
         return ProfileError(f"{place}: unknown key '{spell(path)}'.{others}", fix=did_you_mean(str(path[-1]), known))
     words = expected.get(str(path[-1]), "") if path else ""
+    if kind == "model_type":  # pydantic names the class
+        outer = expected.get(str(path[-2]), "") if len(path) > 1 else ""
+        words = words or outer or f"a mapping of {', '.join(_keys_at(model, own))}"
     if kind == "missing":
         return ProfileError(
             f"{place}: key '{spell(path)}' is missing.{others}", expected=words, fix=f"add '{path[-1]}'"

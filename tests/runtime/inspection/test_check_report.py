@@ -21,7 +21,7 @@ from smolpilot.runtime.emulator.bus import EmulatedBus
 from smolpilot.runtime.inspection.check_report import CheckLine, CheckReport, Verdict
 from smolpilot.runtime.inspection.check_rules import CameraDetails, camera_lines, limit_lines, rate_line
 from smolpilot.runtime.inspection.contact_sheet import SheetTile, contact_sheet
-from smolpilot.runtime.inspection.live_table import BAR, position_bar, watch_table
+from smolpilot.runtime.inspection.live_table import BAR, WatchTable, position_bar
 from smolpilot.runtime.inspection.servo_rules import servo_lines
 from smolpilot.runtime.limits import OperatingLimit, effective_limits
 
@@ -187,7 +187,7 @@ def test_the_live_table_has_every_joint_and_says_what_is_missing() -> None:
     reading = JointReadings(position, 9.9, temperature=np.full(6, 41.0), load=np.full(6, 0.25),
                             faults={"elbow_flex": ("overload",)})  # fmt: skip
     console = Console(file=io.StringIO(), width=140)
-    console.print(watch_table(reading, limits, {"front": 9.5, "wrist": None}, 10.0))
+    console.print(WatchTable(reading, limits, {"front": 9.5, "wrist": None}, 10.0))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     rows = {line.split()[0]: line for line in text.splitlines() if line.split()}
     assert set(limits.names) <= set(rows)
@@ -196,3 +196,20 @@ def test_the_live_table_has_every_joint_and_says_what_is_missing() -> None:
     for part in ("-100.00", "deg", "-100 ├●", "41", "25%", "100 ms"):
         assert part in rows["shoulder_lift"]
     assert ("500 ms" in rows["front"], "no image" in rows["wrist"]) == (True, True)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(120, "tVage"), (80, "tage"), (60, "t"), (40, "")])
+def test_the_live_table_cuts_no_number_off_on_a_narrow_terminal(width: int, shown: str) -> None:
+    limits = effective_limits(SO101, {}, {})
+    reading = JointReadings(np.full(6, -89.25), 9.9, temperature=np.full(6, 41.0), voltage=np.full(6, 12.1),
+                            load=np.full(6, 0.25), faults={"gripper": ("overload",)})  # fmt: skip
+    console = Console(file=io.StringIO(), width=width)
+    console.print(WatchTable(reading, limits, {"front": 9.5}, 10.0))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for name in limits.names:
+        (row,) = [line for line in text.splitlines() if name in line.split()]
+        assert "-89.25" in row
+        assert ("41" in row, "12.1" in row, "100 ms" in row) == ("t" in shown, "V" in shown, "age" in shown)
+    assert "overload" in text

@@ -166,3 +166,17 @@ def test_reading_a_setup_loads_no_torch_and_no_video_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "loaded:"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("cameras: {front: 'file:front.mp4'}", "a mapping such as `front: "),
+        ("operating_limits: {shoulder_pan: }", "a mapping such as `shoulder_pan: "),
+        ("governor: 3", "a mapping of max_state_age, "),
+    ],
+)
+def test_what_is_no_mapping_is_told_what_it_should_be(line: str, expected: str) -> None:
+    with pytest.raises(ProfileError, match=r":3: key '") as caught:
+        RobotSetup.from_yaml(f"profile: so101\ndriver: {{type: emulated}}\n{line}\n")
+    assert caught.value.expected.startswith(expected)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,10 +45,10 @@ def run(options: EmulateOptions) -> None:
 
     def ready(paths: EmulatorReady) -> None:
         if options.json:
-            print(json.dumps({**paths.model_dump(), "profile": spec.profile.name, "plant": spec.plant, "servos": ids}))
+            facts = {"profile": spec.profile.name, "plant": spec.plant, "servos": ids}
+            print(json.dumps({**paths.model_dump(), **facts}), flush=True)
         else:
-            print("\n".join(_told(spec, paths, ids)))
-        sys.stdout.flush()
+            print("\n".join(_told(spec, paths, ids)), flush=True)
 
     run_in_foreground(spec, ready, link=options.link)
     if not options.json:
@@ -57,6 +57,7 @@ def run(options: EmulateOptions) -> None:
 
 def _told(spec: EmulatorSpec, paths: EmulatorReady, ids: dict[str, int]) -> list[str]:
     name = spec.profile.name
+    port, file, folder = map(shlex.quote, (paths.port, paths.calibration, str(Path(paths.calibration).parent)))
     servos = ", ".join(f"{number} {joint}" for joint, number in ids.items())
     lines = [
         f"An emulated {name} answers until Ctrl-C: servos {servos}",
@@ -68,16 +69,14 @@ def _told(spec: EmulatorSpec, paths: EmulatorReady, ids: dict[str, int]) -> list
     lines += [
         "",
         "With smolpilot, in another terminal:",
-        f"  smolpilot robot find --port {paths.port}",
-        f"  smolpilot robot new my_arm.yaml --profile {name} --driver feetech --port {paths.port} "
-        f"--calibration {paths.calibration}",
+        f"  smolpilot robot find --port {port}",
+        f"  smolpilot robot new my_arm.yaml --profile {name} --driver feetech --port {port} --calibration {file}",
     ]
     if name in ("so100", "so101"):
-        calibration = Path(paths.calibration)
+        arm = shlex.quote(Path(paths.calibration).stem)
         lines += [
             "With LeRobot, any of its programs:",
-            f"  --robot.type={name}_follower --robot.port={paths.port} --robot.id={calibration.stem} "
-            f"--robot.calibration_dir={calibration.parent}",
+            f"  --robot.type={name}_follower --robot.port={port} --robot.id={arm} --robot.calibration_dir={folder}",
         ]
     return lines
 

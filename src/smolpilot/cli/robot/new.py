@@ -56,7 +56,7 @@ def run(options: NewOptions) -> None:
     profile = _profile(options.profile, asks)
     driver = {"type": _driver(options.driver, asks), **_values(options.driver_options)}
     driver |= {name: value for name in ("port", "calibration") if (value := getattr(options, name)) is not None}
-    asked = asks and _complete(driver, profile)
+    asked = _complete(driver, profile, asks)
     cameras = {name: camera_entry(profile, name, text) for name, text in options.camera.items()}
     if asked or (asks and options.driver is None):
         cameras |= _ask_cameras(profile, [name for name in profile.camera_names if name not in cameras])
@@ -95,13 +95,20 @@ def _driver(given: str | None, asks: bool) -> str:
     return _ask(f"Driver ({', '.join(ROBOTS.names())})", known)
 
 
-def _complete(driver: dict[str, Any], profile: RobotProfile) -> bool:
-    """Ask for the options that the driver needs; whether there was any to ask for."""
+def _complete(driver: dict[str, Any], profile: RobotProfile, asks: bool) -> bool:
+    """Ask for the options that the driver needs; whether there was any to ask for. UsageError where nobody can be."""
     from smolpilot.runtime.calibration import find_calibration, read_calibration
     from smolpilot.runtime.setup.found_ports import find_ports, known_calibrations
-    from smolpilot.runtime.setup.new_setup import needed_options
+    from smolpilot.runtime.setup.new_setup import needed_options, refuse_port
 
     missing = [name for name in needed_options(driver["type"]) if name not in driver]
+    if missing and not asks:
+        option = f"--{missing[0]}" if missing[0] in _WHAT else f"--driver-options {missing[0]}=VALUE"
+        raise UsageError(
+            f"The driver '{driver['type']}' needs {option}.",
+            expected=_WHAT.get(missing[0], ""),
+            fix="smolpilot robot new --help explains every option",
+        )
     for name in missing:
         if name == "port":
             ports = list(find_ports())
@@ -114,8 +121,8 @@ def _complete(driver: dict[str, Any], profile: RobotProfile) -> bool:
         def checked(text: str, name: str = name) -> str:
             if name == "calibration":
                 read_calibration(find_calibration(text), profile)
-            if name == "port" and not Path(text).exists():
-                raise UsageError(f"There is no port {text}.")
+            if name == "port":
+                refuse_port(text)
             return text
 
         driver[name] = _ask(name.capitalize(), checked)
@@ -123,13 +130,15 @@ def _complete(driver: dict[str, Any], profile: RobotProfile) -> bool:
 
 
 def _ask_cameras(profile: RobotProfile, names: Sequence[str]) -> dict[str, Any]:
-    from smolpilot.runtime.setup.new_setup import camera_entry
+    from smolpilot.runtime.setup.new_setup import camera_entry, refuse_device
 
     found = {}
     for name in names:
 
         def entry(text: str, name: str = name) -> dict[str, Any]:
-            return camera_entry(profile, name, text) if text else {}
+            camera = camera_entry(profile, name, text) if text else {}
+            refuse_device(name, camera)
+            return camera
 
         if answer := _ask(f"Camera '{name}' (as file:PATH; nothing leaves it out)", entry, empty=True):
             found[name] = answer
@@ -142,6 +151,7 @@ def _ask[T](question: str, read: Callable[[str], T], *, empty: bool = False) -> 
         try:
             text = input(f"{question}: ").strip()
         except EOFError:
+            print()
             raise UsageError(f"No answer to: {question}.", fix="give it as an option") from None
         if not text and not empty:
             continue
@@ -154,13 +164,25 @@ def _ask[T](question: str, read: Callable[[str], T], *, empty: bool = False) -> 
 
 def _values(pairs: dict[str, str]) -> dict[str, Any]:
     """Values as YAML reads them: numbers, true and false, lists."""
-    import yaml
+    from smolpilot.common.yaml_lines import read_yaml
 
-    return {name: yaml.safe_load(text) for name, text in pairs.items()}
+    found: dict[str, Any] = {}
+    for name, text in pairs.items():
+        if name == "type":
+            raise UsageError("The driver's type is given twice.", fix="name it by --driver alone")
+        where = f"--driver-options {name}"
+        found |= read_yaml(f"{name}: {text}", where, empty="value", expected="a value as in YAML")[0]
+    return found
 
 
 def _cameras(names: list[str]) -> str:
     return f"cameras {', '.join(names)}" if names else "no cameras"
 
+
+_WHAT = {
+    "port": "a serial port; smolpilot robot find shows them",
+    "calibration": "the id under which LeRobot calibrated the arm, or the path of its .json file",
+}
+"""What an option of its own is, for who did not give it."""
 
 VERB = Verb(NewOptions, run)

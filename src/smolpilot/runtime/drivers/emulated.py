@@ -21,8 +21,9 @@ import pydantic
 from smolpilot.common.errors import DeviceError
 from smolpilot.robots import RobotProfile
 from smolpilot.runtime.calibration import Calibration
+from smolpilot.runtime.emulator.links import FRAMES, PORT
 from smolpilot.runtime.emulator.options import FaultOptions, ServoOptions, Strict
-from smolpilot.runtime.emulator.process import FRAMES, PORT, EmulatorReady, EmulatorRefusal
+from smolpilot.runtime.emulator.process import EmulatorReady, EmulatorRefusal
 from smolpilot.runtime.emulator.spec import EmulatorSpec, calibration_of
 
 from .feetech.arm import FeetechArm, ServoDetails

@@ -1,7 +1,7 @@
 """An emulated arm in a process of its own: `python -m smolpilot.runtime.emulator.process`.
 
 The first line of its input is an EmulatorSpec as JSON; its one line of output is EmulatorReady, or what is wrong. It
-ends, and leaves nothing behind, when its input closes or at SIGTERM or SIGINT.
+ends, and leaves nothing behind, when its input closes or at SIGTERM, SIGINT or SIGHUP.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from smolpilot.common.errors import DeviceError, SmolpilotError, UsageError, exp
 from smolpilot.common.text import plain
 from smolpilot.runtime.calibration import write_calibration
 
+from .links import CALIBRATION, FRAMES, PORT, linked, running
 from .options import Strict
 from .spec import EmulatorSpec, calibration_of, make_bus
 
 _LOOK = 0.2  # seconds between looks at whether the plant still works
 _LONGEST = 1_000_000  # bytes of a spec
-PORT, FRAMES, CALIBRATION = "port", "frames", "calibration.json"
-"""What the folder of an emulated arm holds."""
 
 
 class EmulatorReady(Strict):
@@ -60,7 +59,7 @@ class EmulatorRefusal(Strict):
 def run_emulator(
     spec: EmulatorSpec, ready: Callable[[EmulatorReady], None], *, stopped: threading.Event | None = None
 ) -> None:
-    """Run an emulated arm until `stopped` is set, or SIGTERM or SIGINT comes, where this is the main thread.
+    """Run an emulated arm until `stopped` is set, or a signal asks it to end, where this is the main thread.
 
     ready: called once, when the port can be opened. DeviceError when the plant breaks; whatever happens, port, folder
     and link are gone in the end.
@@ -70,6 +69,7 @@ def run_emulator(
         stack.enter_context(_until_signal(stopped))
         folder = _make_folder(spec)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(running(folder))
         frames = folder / FRAMES
         frames.mkdir()
         write_calibration(folder / CALIBRATION, calibration_of(spec))
@@ -79,8 +79,7 @@ def run_emulator(
         port = folder / PORT
         if spec.link is not None:
             port = Path(spec.link).expanduser()
-            _make_link(port, folder / PORT)
-            stack.callback(port.unlink, missing_ok=True)
+            stack.enter_context(linked(port, folder / PORT))
         ready(EmulatorReady(port=str(port), frames=str(frames), calibration=str(folder / CALIBRATION)))
         while not stopped.wait(_LOOK):
             if bus.failure is not None:
@@ -142,7 +141,7 @@ def _until_signal(stopped: threading.Event) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -160,13 +159,6 @@ def _make_folder(spec: EmulatorSpec) -> Path:
         refusal = explain(error)
         raise UsageError(f"The emulator's folder cannot be made. {refusal.found}", fix=refusal.fix) from None
     return folder
-
-
-def _make_link(link: Path, target: Path) -> None:
-    if link.exists() and not link.is_symlink():
-        raise UsageError(f"{link} is there already.", expected="the path of a link to be made")
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
 
 
 def _broken(error: Exception) -> SmolpilotError:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from smolpilot.common.text import plain
 from smolpilot.contracts.driver import DriverLimits, JointReadings
 
-from ..limits import EffectiveLimits
+from ..limits import EffectiveLimits, JointLimits
 
 BAR = 21
-"""Letters of the bar that shows a joint between its limits."""
+"""Letters of the bar that shows a joint between its limits, where there is room."""
+_COLUMNS = ("joint", "position", "unit", "limits", "°C", "load", "V", "age", "faults")
+_NUMBERS = ("position", "°C", "load", "V", "age")
 _NEAR_EDGE = 0.02
 _HOT = 10.0
 _MUCH_LOAD = 0.8
 
 
-def position_bar(value: float, low: float, high: float) -> str:
+def position_bar(value: float, low: float, high: float, letters: int = BAR) -> str:
     """`├────●───┤`: where a value lies between its limits; `◀` or `▶` at the end that it lies beyond."""
+    inner = letters - 2
     if not math.isfinite(value):
-        return f"├{'·' * (BAR - 2)}┤"
-    inner = BAR - 2
+        return f"├{'·' * inner}┤"
     if value < low or value > high:
         line = "─" * (inner - 1)
         return f"├◀{line}┤" if value < low else f"├{line}▶┤"
@@ -34,52 +39,95 @@ def position_bar(value: float, low: float, high: float) -> str:
     return f"├{'─' * place}●{'─' * (inner - 1 - place)}┤"
 
 
-def watch_table(
-    readings: JointReadings,
-    limits: EffectiveLimits,
-    cameras: Mapping[str, float | None],
-    now: float,
-    *,
-    servos: Mapping[str, DriverLimits] | None = None,
-    max_state_age: float = math.inf,
-    max_image_age: float = math.inf,
-) -> RenderableType:
+class Form(NamedTuple):
+    """How much of the table is shown: letters of the bar, spaces between columns, columns that are left out."""
+
+    bar: int
+    gap: int
+    without: tuple[str, ...] = ()
+
+
+FORMS = (
+    Form(BAR, 3),
+    Form(BAR, 1),
+    Form(9, 1),
+    Form(9, 1, ("V",)),
+    Form(7, 1, ("V", "load")),
+    Form(7, 1, ("V", "load", "unit", "age")),
+    Form(7, 1, ("V", "load", "unit", "age", "limits", "°C")),
+)
+"""From the widest to the narrowest: the first that fits the terminal is taken, so that no number is cut off. Eighty
+letters hold all but the voltage, which servos tell as a fault when it is low."""
+
+
+@dataclass(frozen=True)
+class WatchTable:
     """Joints with position, limits, temperature, load and age; cameras with the age of their newest image.
 
     readings: in the order of `limits`. cameras: name -> when its newest image was taken, None where there is none; all
     times in seconds on the monotonic clock, as `now`. Ages above a maximum, and what is near a limit, are colored.
     """
-    found = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    numbers = ("position", "°C", "load", "V", "age")
-    for column in ("joint", "position", "unit", "limits", "°C", "load", "V", "age", "faults"):
-        found.add_column(column, justify="right" if column in numbers else "left", no_wrap=True)
-    age = now - readings.read_at
-    width = max(len(f"{one.low.value:.4g}") for one in limits.joints)
-    for i, one in enumerate(limits.joints):
-        value = float(readings.position[i])
-        low, high = one.low.value, one.high.value
+
+    readings: JointReadings
+    limits: EffectiveLimits
+    cameras: Mapping[str, float | None]
+    now: float
+    servos: Mapping[str, DriverLimits] = field(default_factory=dict)
+    max_state_age: float = math.inf
+    max_image_age: float = math.inf
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for form in FORMS:
+            table = self._joints(form)
+            if Measurement.get(console, options.update(max_width=1_000), table).maximum <= options.max_width:
+                break
+        yield table
+        if self.cameras:
+            yield self._cameras()
+
+    def _joints(self, form: Form) -> Table:
+        found = _table(form.gap)
+        columns = [name for name in _COLUMNS if name not in form.without]
+        for name in columns:
+            number = name in _NUMBERS
+            # Ages are as wide from one reading to the next, so that the table does not jump.
+            found.add_column(name, justify="right" if number else "left", no_wrap=True, min_width=6 * (name == "age"))
+        width = max(len(f"{one.low.value:.4g}") for one in self.limits.joints)
+        for i, one in enumerate(self.limits.joints):
+            cells = self._cells(i, one, form.bar, width)
+            found.add_row(*(cells[name] for name in columns))
+        return found
+
+    def _cells(self, index: int, one: JointLimits, bar: int, width: int) -> dict[str, Text | str]:
+        readings, low, high = self.readings, one.low.value, one.high.value
+        value = float(readings.position[index])
         edge = _NEAR_EDGE * (high - low)
         style = "" if not math.isfinite(value) or low + edge < value < high - edge else "yellow"
-        bar = Text(position_bar(value, low, high), style="red" if value < low or value > high else style)
-        found.add_row(
-            plain(one.joint),
-            _number(value, ".2f", "no answer"),
-            one.unit,
-            Text.assemble(f"{low:>{width}.4g} ", bar, f" {high:.4g}"),
-            _temperature(_at(readings.temperature, i), (servos or {}).get(one.joint)),
-            _load(_at(readings.load, i)),
-            _number(_at(readings.voltage, i), ".1f"),
-            _age(age, max_state_age),
-            Text(", ".join(readings.faults.get(one.joint, ())), style="red"),
-        )
-    if not cameras:
+        line = Text(position_bar(value, low, high, bar), style="red" if value < low or value > high else style)
+        return {
+            "joint": plain(one.joint),
+            "position": _number(value, ".2f", "no answer"),
+            "unit": one.unit,
+            "limits": Text.assemble(f"{low:>{width}.4g} ", line, f" {high:.4g}"),
+            "°C": _temperature(_at(readings.temperature, index), self.servos.get(one.joint)),
+            "load": _load(_at(readings.load, index)),
+            "V": _number(_at(readings.voltage, index), ".1f"),
+            "age": _age(self.now - readings.read_at, self.max_state_age),
+            "faults": Text(", ".join(readings.faults.get(one.joint, ())), style="red"),
+        }
+
+    def _cameras(self) -> Table:
+        found = _table(3)
+        found.add_column("camera")
+        found.add_column("age", justify="right", no_wrap=True)
+        for name, taken in self.cameras.items():
+            age = Text("no image", "red") if taken is None else _age(self.now - taken, self.max_image_age)
+            found.add_row(plain(name), age)
         return found
-    seen = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    seen.add_column("camera")
-    seen.add_column("age", justify="right", no_wrap=True)
-    for name, taken in cameras.items():
-        seen.add_row(plain(name), Text("no image", "red") if taken is None else _age(now - taken, max_image_age))
-    return Group(found, seen)
+
+
+def _table(gap: int) -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, gap // 2), pad_edge=False)
 
 
 def _at(values: Sequence[float] | object, index: int) -> float:

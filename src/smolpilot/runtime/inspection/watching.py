@@ -8,18 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from rich.console import RenderableType
 
 from smolpilot.common.errors import DeviceError, DeviceGoneError
 
 from ..governed_robot import GovernedRobot
-from .live_table import watch_table
+from .live_table import WatchTable
 
 _PERIOD = 0.1
 
 
-def frames(robot: GovernedRobot, seconds: float | None) -> Iterator[RenderableType]:
-    """The table of `watch_table`, ten times a second, for so long; at least once. The robot is open.
+def frames(robot: GovernedRobot, seconds: float | None) -> Iterator[WatchTable]:
+    """The table of `WatchTable`, ten times a second, for so long; at least once. The robot is open.
 
     A reading that fails shows as an age; DeviceGoneError when the cable is out.
     """
@@ -31,7 +30,7 @@ def frames(robot: GovernedRobot, seconds: float | None) -> Iterator[RenderableTy
         if robot.gone:
             stop = robot.governor.stop
             raise DeviceGoneError("The arm is gone." if stop is None else stop.reason)
-        yield watch_table(
+        yield WatchTable(
             reading,
             robot.limits,
             _taken(robot),

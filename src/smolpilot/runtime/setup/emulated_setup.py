@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from smolpilot.common.errors import UsageError
 from smolpilot.robots import RobotProfile
 
 from ..drivers.emulated import EmulatedArm, EmulatedArmOptions, spec_of
+from ..emulator.links import linked, refuse_taken
 from ..emulator.process import EmulatorReady, run_emulator
 from ..emulator.spec import EmulatorSpec
 from .robot_setup import RobotSetup, is_setup
@@ -41,16 +43,11 @@ def run_in_foreground(spec: EmulatorSpec, ready: Callable[[EmulatorReady], None]
     port = link.expanduser().absolute()
     calibration = port.with_name(f"{port.name}.calibration.json")
     for path in (port, calibration):
-        if path.exists() and not path.is_symlink():
-            raise UsageError(f"{path} is there already.", expected="a path where a link can be made")
+        refuse_taken(path)
+    with ExitStack() as stack:
 
-    def linked(paths: EmulatorReady) -> None:
-        calibration.unlink(missing_ok=True)
-        calibration.symlink_to(paths.calibration)
-        ready(paths.model_copy(update={"calibration": str(calibration)}))
+        def reached(paths: EmulatorReady) -> None:
+            stack.enter_context(linked(calibration, Path(paths.calibration)))
+            ready(paths.model_copy(update={"calibration": str(calibration)}))
 
-    try:
-        run_emulator(spec.model_copy(update={"link": str(port)}), linked)
-    finally:
-        if calibration.is_symlink():
-            calibration.unlink()
+        run_emulator(spec.model_copy(update={"link": str(port)}), reached)

@@ -14,6 +14,7 @@ import yaml
 
 from smolpilot.common.atomic import refuse_existing, write_text_atomic
 from smolpilot.common.errors import UsageError, did_you_mean, may
+from smolpilot.common.text import plain
 from smolpilot.contracts.registry import CAMERAS, ROBOTS
 from smolpilot.robots import RobotProfile, list_profiles
 
@@ -58,6 +59,8 @@ def camera_entry(profile: RobotProfile, name: str, text: str) -> dict[str, Any]:
 
 def needed_options(driver: str) -> list[str]:
     """Options that a driver cannot do without; UsageError for an unknown driver."""
+    if driver not in (names := ROBOTS.names()):
+        raise UsageError(f"There is no driver '{plain(driver, 80)}'.", fix=did_you_mean(driver, names))
     return [name for name, info in device_class(ROBOTS, driver)[1].model_fields.items() if info.is_required()]
 
 
@@ -84,23 +87,36 @@ def setup_text(draft: SetupDraft, profile: RobotProfile, path: Path) -> str:
 def _look(draft: SetupDraft, profile: RobotProfile) -> list[str]:
     """Refuse what is not there; what is there but cannot be used yet is a note."""
     notes = []
-    if (port := draft.driver.get("port")) is not None:
-        if not Path(port).exists() and port not in [known.device for known in serial_ports()]:
-            raise UsageError(**_parts(missing_port(port)))
+    if isinstance(port := draft.driver.get("port"), str):
+        refuse_port(port)
         if Path(port).exists() and not may(port, os.R_OK | os.W_OK):
             refused = refused_port(port)
             notes.append(f"{refused.found} Fix: {refused.fix}")
-    if (calibration := draft.driver.get("calibration")) is not None:
+    if isinstance(calibration := draft.driver.get("calibration"), str):
         read_calibration(find_calibration(calibration), profile)
     for name, camera in draft.cameras.items():
-        device = camera.get("device")
-        if device is not None and "://" not in device and not Path(device).expanduser().exists():
-            raise UsageError(f"The device of camera '{name}', {device}, does not exist.", fix="check the path")
+        refuse_device(name, camera)
     return notes
 
 
-def _parts(error: Any) -> dict[str, str]:
-    return {"found": error.found, "expected": error.expected, "fix": error.fix}
+def refuse_port(port: str) -> None:
+    """UsageError for a port that is not there, and for a file or folder."""
+    path = Path(port).expanduser()
+    if not path.exists():
+        if port in [known.device for known in serial_ports()]:
+            return
+        missing = missing_port(port)
+        raise UsageError(missing.found, expected=missing.expected, fix=missing.fix)
+    if not path.is_char_device():
+        fix = "`smolpilot robot find` lists the ports and what answers on them"
+        raise UsageError(f"{plain(port, 200)} is no serial port.", expected="a device, as /dev/ttyACM0", fix=fix)
+
+
+def refuse_device(name: str, camera: Mapping[str, Any]) -> None:
+    """UsageError for a camera whose device is not there."""
+    device = camera.get("device")
+    if isinstance(device, str) and "://" not in device and not Path(device).expanduser().exists():
+        raise UsageError(f"The device of camera '{name}', {plain(device, 200)}, does not exist.", fix="check the path")
 
 
 def _placed(draft: SetupDraft, folder: Path) -> SetupDraft:
