@@ -25,7 +25,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Any:
     with Rig(limits=LOOSE, options=GovernorOptions(stall_time=30.0), connect=False) as rig:
 
         def in_its_time(*args: Any, **options: Any) -> Any:
-            return run_loop(*args, **options, clock=rig.clock, sleep=rig.sleep)
+            return run_loop(*args, **(options | {"clock": rig.clock, "sleep": rig.sleep}))
 
         monkeypatch.setattr(drive, "run_loop", in_its_time)
         rig.now += TICK
