@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolpilot.runtime.drivers.feetech import packets
@@ -27,6 +27,7 @@ def test_requests_are_the_bytes_of_the_manual() -> None:
     assert packets.sync_write(0x2A, {1: b"\x00\x08", 2: b"\x01\x08"})[:7] == bytes.fromhex("fffffe0a832a02")
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Packet, st.integers(0, 253), st.integers(0, 255), st.binary(max_size=20)), max_size=5))
 def test_packets_are_found_in_whatever_pieces_they_come(sent: list[Packet]) -> None:
     stream, found, buffer = b"".join(packet.encode() for packet in sent), list[Packet](), b""
@@ -39,6 +40,7 @@ def test_packets_are_found_in_whatever_pieces_they_come(sent: list[Packet]) -> N
     assert found == sent
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=30), st.integers(1, 6))
 def test_noise_in_front_hides_no_more_than_what_it_touches(noise: bytes, servo: int) -> None:
     """It may end as a header does, and then replies are taken for the rest of it; those behind are found."""
@@ -54,6 +56,7 @@ def test_a_header_in_noise_does_not_wait_for_what_never_comes() -> None:
     assert all_packets(stream, most=2) == [reply]
 
 
+@settings(deadline=None)
 @given(st.integers(-0x7FFF, 0x7FFF))
 def test_signs_are_a_bit_of_their_own(value: int) -> None:
     assert r.GOAL_POSITION.decode(r.GOAL_POSITION.encode(value)) == value

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolpilot.common.errors import DeviceError
@@ -37,6 +37,7 @@ def scales(draw: Callable[[st.SearchStrategy[int]], int]) -> JointScale:
     return scale_of(kind, low, draw(st.integers(low + 1, LAST)), draw(st.integers(0, 1)))
 
 
+@settings(deadline=None)
 @given(scales(), st.integers(0, LAST))
 def test_what_was_read_and_is_written_back_is_the_same_step(scale: JointScale, steps: int) -> None:
     steps = min(scale.calibration.range_max, max(scale.calibration.range_min, steps))
@@ -44,6 +45,7 @@ def test_what_was_read_and_is_written_back_is_the_same_step(scale: JointScale, s
     assert scale.steps(float(np.float32(scale.value(steps)))) == steps
 
 
+@settings(deadline=None)
 @given(scales(), st.floats(0, 1))
 def test_what_is_within_the_bounds_stays_within_the_calibration(scale: JointScale, share: float) -> None:
     low, high = scale.bounds()
@@ -78,6 +80,7 @@ def test_scales_end_and_angles_go_on() -> None:
     assert scale_of("deg", 1000, 3000).value(3500) == pytest.approx(1500 * 360 / 4095)
 
 
+@settings(deadline=None)
 @given(scales(), st.sampled_from([math.nan, math.inf, -math.inf, 1e9, -1e9, 1e300]))
 def test_what_no_joint_can_do_is_refused(scale: JointScale, value: float) -> None:
     with pytest.raises(DeviceError, match=r"(?s)Joint 'one' was told .*Expected: "):
@@ -91,6 +94,7 @@ def test_beyond_the_calibrated_range_is_refused() -> None:
         scale.steps(scale.value(3001))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-2000, 2000), max_size=30), st.integers(0, LAST))
 def test_positions_that_wrap_are_counted_on(ways: list[int], start: int) -> None:
     scale = scale_of("deg", 0, LAST)

@@ -125,6 +125,7 @@ def test_limits_that_become_tighter_in_motion_still_hold_the_position() -> None:
     assert last.position[0] == pytest.approx(highest)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1000), st.floats(0.1, 1e4), st.floats(1e-4, 0.1))
 def test_braking_takes_the_room_that_it_was_given(room: float, acceleration: float, dt: float) -> None:
     speed: npt.NDArray[np.float64] = brake(np.array([room]), np.array([acceleration]), dt)
