@@ -159,9 +159,11 @@ class Bus:
             try:
                 port.write(request)
             except serial.SerialTimeoutException:
-                raise DeviceError(
-                    f"{self.port} takes no more bytes.", fix="Pull the USB cable out and plug it in again."
-                ) from None
+                # pyserial also says so when all is sent, and this process did not run for so long.
+                if port.out_waiting:
+                    raise DeviceError(
+                        f"{self.port} takes no more bytes.", fix="Pull the USB cable out and plug it in again."
+                    ) from None
 
     def _settle(self, port: serial.Serial) -> None:
         """Wait until the line is silent: replies carry no number, and a late one must not answer another request.

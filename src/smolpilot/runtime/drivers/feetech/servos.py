@@ -18,7 +18,7 @@ from .bus import PATIENT, Bus
 from .registers import Register
 
 MODELS = {777: "STS3215", 2825: "STS3250", 11272: "SM8512BL", 1284: "SCS0009"}
-PING_TIMEOUT = 0.06
+PING_TIMEOUT = PATIENT
 
 # What a servo holds still by: with its torque on, a change would move it, or let it sag.
 _HOLDING = {"PHASE", "P_GAIN", "I_GAIN", "D_GAIN", "MODE", "HOMING_OFFSET", "MIN_POSITION", "MAX_POSITION"}
