@@ -21,6 +21,7 @@ from smolpilot.runtime.signals import StopSignals
 def test_a_signal_is_noted_and_this_process_goes_on(number: int, reason: str) -> None:
     with StopSignals() as signals:
         assert signals.reason is None
+        assert signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN)  # it would end this process
         os.kill(os.getpid(), number)
         assert signals.reason == reason
 

@@ -187,6 +187,22 @@ def test_a_silent_servo_leaves_all_off() -> None:
         assert b.values(r.TORQUE_ENABLE) == [0] * 6
 
 
+def test_torque_that_may_be_left_on_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The goals have switched it on, and the bus does not answer any more when it is to be switched off again."""
+    with bench(timeout=0.1) as b:
+        b.arm.connect()
+        answer = b.bus._replies
+
+        def cut(packet: Packet) -> list[Packet]:
+            if packet.code == packets.SYNC_WRITE and packet.data[0] == r.GOAL_POSITION.address:
+                b.bus.faults.drop = 1.0
+            return answer(packet)
+
+        monkeypatch.setattr(b.bus, "_replies", cut)
+        with pytest.raises(DeviceError, match=r"(?s)No reply .*The torque of shoulder_pan, .*gripper may still be on"):
+            b.arm.engage()
+
+
 def test_a_servo_that_stays_limp_is_told() -> None:
     with bench() as b:
         b.arm.connect()

@@ -80,6 +80,47 @@ def test_first_motion_is_slow_and_then_requests_pass_exactly() -> None:
     np.testing.assert_array_equal(made.command, [20.1, 0.05, 1.0 / 30])
 
 
+def test_a_policys_noise_does_not_keep_the_arm_on_the_ramp_for_ever() -> None:
+    driven = Driven()
+    draw = np.random.default_rng(0)
+    # More than the ramp can follow from one tick to the next, all joints at once.
+    noisy = np.array([10.0, 5.0, 0.0]) + draw.normal(0, 0.15, (90, 3))
+    phases = [(driven.tick(action), driven.governor.phase)[1] for action in noisy]
+    assert 20 < phases.index(Phase.RUNNING) < 60, "not before it was there, and soon after"
+    velocity, _ = motion(driven.commands)
+    assert np.abs(velocity[:20]).max() <= 60 * 0.25 + 1e-6
+
+
+def test_a_joint_that_chases_its_request_does_not_hide_the_clamps_of_another() -> None:
+    driven = Driven()
+    driven.tick([80.0, 0.0, 0.0])
+    for i in range(400):
+        away = 80.0 if i % 80 < 40 else -80.0  # it never gets there
+        if driven.tick([away, 5.0 if i % 2 else -5.0, 0.0]).stop is not None:
+            break
+    assert driven.governor.stop is not None
+    assert driven.governor.stop.reason.startswith("'lift' was clamped in")
+
+
+def test_a_request_that_the_ramp_never_reaches_is_a_reason_to_stop() -> None:
+    driven = Driven()
+    stops = [i for i in range(700) if driven.tick([80.0 if i % 2 else -80.0, 0.0, 0.0]).stop is not None]
+    assert stops
+    assert stops[0] * TICK > 1.5 * 180 / 15, "one far request would have been reached by then"
+    assert driven.governor.stop is not None
+    assert driven.governor.stop.reason.startswith("'pan' was clamped in 100% of the ticks of the last 18.5")
+    check_within(driven)
+
+
+def test_whoever_changes_what_was_told_last_moves_nothing() -> None:
+    driven = Driven()
+    driven.reach(HERE)
+    last = driven.governor.last_command
+    assert last is not None
+    last += 50.0
+    np.testing.assert_array_equal(driven.tick(None).command, HERE)
+
+
 def test_clamps_are_counted_by_joint() -> None:
     driven = Driven()
     driven.reach(HERE)

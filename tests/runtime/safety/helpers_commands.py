@@ -22,10 +22,19 @@ from .helpers_rig import HOME, JOINTS, LIFT, PAN, PROFILE, TICK, Rig
 
 # 1. Nothing that is no action reaches the bus
 
+
+class _NoArray:
+    """As a tensor with a gradient."""
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
 _NO_ACTIONS: tuple[Any, ...] = (
     np.full(6, np.nan), np.full(6, np.inf), [np.nan, 0, 0, 0, 0, 50], [0, 0, 0, 0, 0, -np.inf], [], [1.0],
     np.zeros(5), np.zeros(7), np.zeros((1, 6)), np.zeros((6, 1)), "stop", [None] * 6, [1e39] * 6, [10**400] * 6,
     np.zeros(6, dtype="datetime64[s]"), ["1"] * 6, [True] * 6, {"shoulder_pan": 1.0}, object(), [[0] * 6, [0] * 5],
+    _NoArray(),
 )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ class MarkingArm(FeetechArm):
     def write(self, goals: npt.NDArray[np.float64]) -> float:
         before = len(self.emulated.log)
         at = super().write(goals)
-        if len(self._silent_twice | self._unpowered) < len(self.joints):
+        if len(self.deaf) < len(self.joints):
             self.mark = before
         return at
 

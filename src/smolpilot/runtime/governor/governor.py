@@ -51,6 +51,7 @@ class Governor:
         self._slow = Limits(limits.low, limits.high, limits.velocity * share, limits.acceleration * share)
         self._health = Health(limits, servos or {}, self.options)
         self._clamps = ClampShare(limits, self._tick, self.options.clamp_window)
+        self._ramp_clamps = ClampShare(limits.scaled(share), self._tick, self.options.clamp_window)
         self._motion: Motion | None = None
         self._forget()
 
@@ -67,6 +68,7 @@ class Governor:
         self._near = np.zeros(len(self._names))  # seconds
         self._softened: set[str] = set()
         self._clamps.clear()
+        self._ramp_clamps.clear()
 
     @property
     def last_command(self) -> Joints | None:
@@ -357,13 +359,14 @@ class Governor:
             flags.setdefault(Flag.RAMP, set()).update(names[slow].tolist())
         span = self.limits.high - self.limits.low
         counts = behind | (outside > self.options.position_tolerated * span)
-        share = self._clamps.add(counts & ~self._ramping, dt)
-        if (share > self.options.max_clamped).any():
-            i = int(np.argmax(share))
-            self._stop(
-                f"'{names[i]}' was clamped in {share[i]:.0%} of the ticks of the last {self._clamps.seconds[i]:.1f} s: "
-                f"what is asked for is not what this arm may do."
-            )
+        for window, marks in ((self._clamps, counts & ~self._ramping), (self._ramp_clamps, counts & self._ramping)):
+            share = window.add(marks, dt)
+            if (share > self.options.max_clamped).any():
+                i = int(np.argmax(share))
+                self._stop(
+                    f"'{names[i]}' was clamped in {share[i]:.0%} of the ticks of the last {window.seconds[i]:.1f} s: "
+                    f"what is asked for is not what this arm may do."
+                )
 
     def _yield(self, dt: float) -> Motion:
         """To rest; joints that gave way go back to where they are, within the same limits."""
