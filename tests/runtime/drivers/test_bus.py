@@ -222,6 +222,18 @@ def test_one_program_for_each_bus(bus: Bus) -> None:
         Bus(bus.port).open()
 
 
+def test_a_program_that_locks_no_port_is_in_the_way_too(emulated: EmulatedBus) -> None:
+    """As LeRobot, which moves the arm itself. That the arm is served by this process is in nobody's way."""
+    code = f"import serial; port = serial.Serial({emulated.port!r}, 1_000_000); print(port.name, flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    assert other.stdout.readline()
+    with pytest.raises(DeviceError, match=rf"is in use by \w+ \(process {other.pid}\)\."):
+        Bus(emulated.port).open()
+    other.communicate(b"\n", timeout=20)
+    Bus(emulated.port).open()
+
+
 def test_a_port_that_is_not_there_lists_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
     there = [ports.SerialPort("/dev/ttyACM7", "USB Single Serial")]
     monkeypatch.setattr(ports, "serial_ports", lambda: there)

@@ -18,7 +18,7 @@ from smolpilot.common.text import plain
 
 from . import packets
 from .packets import OVERHEAD, Packet, first_packet
-from .ports import busy_port, missing_port, refused_port
+from .ports import busy_port, missing_port, owners_of, refused_port
 from .registers import MODEL_NUMBER, Register
 
 BAUD = 1_000_000
@@ -66,6 +66,8 @@ class Bus:
         """Open the port for this process alone; DeviceError when it is missing, forbidden or in use."""
         if self._serial is not None:
             return
+        if owners := owners_of(self.port):
+            raise busy_port(self.port, owners)
         try:
             self._serial = serial.Serial(
                 self.port, self._baud, timeout=_GAP, write_timeout=_WRITE_TIMEOUT, exclusive=True
@@ -219,7 +221,7 @@ class Bus:
         if code in (errno.EACCES, errno.EPERM):
             return refused_port(self.port)
         if code in (errno.EAGAIN, errno.EBUSY):
-            return busy_port(self.port)
+            return busy_port(self.port, owners_of(self.port) or owners_of(self.port, serving=True))
         own = os.strerror(code) if code else plain(error, 120)
         return DeviceError(f"The port {plain(self.port, 200)} cannot be opened ({own}).", fix="Is it a serial port?")
 

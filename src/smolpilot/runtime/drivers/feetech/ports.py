@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +46,8 @@ def refused_port(port: str) -> DeviceError:
     )
 
 
-def busy_port(port: str) -> DeviceError:
-    """Two programs on one bus would take each other's replies."""
-    owners = _owners(port)
+def busy_port(port: str, owners: Sequence[str] = ()) -> DeviceError:
+    """Two programs on one bus would take each other's replies, and each would move the arm."""
     return DeviceError(
         f"{plain(port, 200)} is in use{' by ' + ', '.join(owners) if owners else ''}.",
         expected="one program for each arm",
@@ -64,14 +64,23 @@ def _group(port: str) -> str:
         return ""
 
 
-def _owners(port: str) -> list[str]:
-    """The programs that have the port open, as far as this user may know: `python (process 123)`."""
-    found = []
-    device = os.path.realpath(port)
+def owners_of(port: str, *, serving: bool = False) -> list[str]:
+    """Other programs that have the port open, as far as this user may know: `python (process 123)`.
+
+    Programs that lock no port, as LeRobot, are among them. With `serving` also the one
+    that serves a pseudo-terminal, which is the arm itself.
+    """
+    device, found = os.path.realpath(port), []
     for process in Path("/proc").glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
         try:
-            if any(os.path.realpath(entry) == device for entry in (process / "fd").iterdir()):
+            opened = {str(entry.readlink()) for entry in (process / "fd").iterdir()}
+            if device in opened and (serving or not opened & _MASTERS):
                 found.append(f"{plain((process / 'comm').read_text().strip(), 40)} (process {process.name})")
         except OSError:  # it has ended, or is another user's
             continue
     return found
+
+
+_MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}
