@@ -51,7 +51,9 @@ def test_a_calibration_without_numbers_is_refused(position: tuple[float, float])
 def test_an_interval_between_two_steps_of_the_servo_is_refused() -> None:
     """There is no goal in it; its ends on the servo's grid would change places."""
     servo = DriverLimits(position=(-1024 * STEP, 1024 * STEP), step=STEP)
-    with pytest.raises(UsageError, match=r"may nowhere be: it is 0\.0175824 deg at least .*, within a step of its servo\."):
+    with pytest.raises(
+        UsageError, match=r"may nowhere be: it is 0\.0175824 deg at least .*, within a step of its servo\."
+    ):
         pan(servo, OperatingLimit(position=(0.2 * STEP, 0.9 * STEP)))
     assert pan(servo, OperatingLimit(position=(0.0, 1.5 * STEP))).high.value == pytest.approx(STEP)
 
