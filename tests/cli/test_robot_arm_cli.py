@@ -124,13 +124,33 @@ def test_check_writes_a_calibration_when_it_is_asked_to(
         rig.bus.servos[joint].set(reg.TORQUE_ENABLE, 0)
     assert main(["robot", "check", name, "--write-calibration"]) == 0
     told = capsys.readouterr()
-    assert "calibration written: wrist_flex (servo 4): MIN_POSITION is 900, not" in told.err
+    held = rig.calibration["wrist_flex"].range_min
+    assert f"calibration written: wrist_flex (servo 4): MIN_POSITION 900 -> {held}\n" in told.err
     assert rig.bus.servos["wrist_flex"].get(reg.MIN_POSITION) == rig.calibration["wrist_flex"].range_min
     assert main(["robot", "check", name, "--write-calibration"]) == 0
     assert "calibration written: nothing" in capsys.readouterr().err
 
 
+def test_check_tells_all_of_it_where_the_images_cannot_be_written(
+    rig: Rig, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cameras = {
+        "front": {"type": "file", "device": str(write_video(here / "front.mp4")), "width": 48, "height": 64, "fps": 2}
+    }
+    assert main(["robot", "check", slow(rig, here, cameras=cameras), "--out", str(here)]) == 2
+    told = capsys.readouterr()
+    assert "limits shoulder_pan" in told.out
+    assert "has 64x48 pixels (expected 48x64, as camera 'front' is said to have)" in " ".join(told.out.split())
+    assert "is a folder" in told.err
+
+
 # watch
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan"])
+def test_watch_takes_a_time_above_0(seconds: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["robot", "watch", "so101-emulated", "--seconds", seconds]) == 2
+    assert f"--seconds is {seconds}." in capsys.readouterr().err
 
 
 def test_watch_without_a_terminal_is_one_table(rig: Rig, here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,7 @@ from smolpilot.robots.yaml_kinds import setups_folder
 from smolpilot.runtime.calibration import default_calibration, read_calibration, write_calibration
 from smolpilot.runtime.drivers.feetech.arm import FeetechArm
 from smolpilot.runtime.emulator.bus import EmulatedBus
+from smolpilot.runtime.setup import found_ports
 from smolpilot.runtime.setup.robot_setup import RobotSetup, list_setups
 
 from ..runtime.cameras.helpers_video import write_video
@@ -122,9 +123,16 @@ def test_find_shows_what_answers_and_the_command_that_comes_next(
     assert "cannot be opened" in found["/dev/null"]["problem"]
 
 
-def test_find_exits_1_where_nothing_answers(arm: EmulatedBus, capsys: pytest.CaptureFixture[str]) -> None:
+def test_find_exits_1_where_nothing_answers(
+    arm: EmulatedBus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["robot", "find", "--port", "/dev/null"]) == 1
     assert "Fix:" in capsys.readouterr().out
+    monkeypatch.setattr(found_ports, "serial_ports", list)
+    assert main(["robot", "find"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "This machine has no serial port of a USB adapter. Is the arm's USB cable plugged in?"
+    assert out[1].startswith("Without an arm: smolpilot robot emulate so101")
 
 
 def test_new_with_options_writes_a_setup_that_is_valid_and_reaches_the_arm(

@@ -23,7 +23,7 @@ from .helpers_small_arm import PROFILE, START, TICK, SmallArm, SmallCamera, Time
 from .safety.helpers_rig import HOME, JOINTS, SPEEDS, Rig
 
 SILENT = DeviceError("No reply on the bus.")
-GONE = DeviceGoneError("The bus is gone.")
+GONE = DeviceGoneError("The bus is gone.", expected="a cable that stays", fix="Plug it in.")
 HERE = np.array([START[name] for name in ("pan", "lift", "grip")])
 
 
@@ -422,7 +422,7 @@ def test_a_pulled_cable_stops_and_no_rearm_brings_it_back(small: Small, verb: st
     small.arm.failing[verb] = GONE
     made = small.tick(HERE + 1)
     assert made.stop is not None
-    assert made.stop.reason == "The bus is gone."
+    assert made.stop.reason == "The bus is gone. Plug it in.", "one line, behind `Stopped:`"
     assert small.robot.gone
     small.arm.failing.clear()
     calls = len(small.arm.calls)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smolpilot.common.errors import UsageError
-from smolpilot.contracts import Flag, JointReadings
+from smolpilot.contracts import DriverLimits, Flag, JointReadings
 from smolpilot.robots import RobotProfile
 from smolpilot.runtime.limits import EffectiveLimits, OperatingLimit, effective_limits
 from smolpilot.runtime.moves import Move, check_within, parse_targets
@@ -156,3 +156,18 @@ def test_a_target_beyond_the_limits_is_refused_with_their_origin() -> None:
     assert caught.value.expected == "-20 (setup) to 110 (profile)"
     with pytest.raises(UsageError, match="'shoulder_pan' cannot go to 120 deg"):
         parse_targets(["shoulder_pan=120"], PROFILE, limits)
+
+
+def test_the_end_that_the_profile_names_can_be_asked_for_though_no_step_lies_there() -> None:
+    joint = PROFILE.joint("shoulder_lift")
+    assert joint.position_limits is not None
+    low, high = joint.position_limits
+    stepped = effective_limits(
+        PROFILE, {"shoulder_lift": DriverLimits(position=(low - 5.03, high + 5), step=360 / 4095)}, SPEEDS
+    )
+    end = float(stepped.high[JOINTS.index("shoulder_lift")])
+    assert end < high
+    check_within({"shoulder_lift": high}, stepped)
+    assert way({"shoulder_lift": high}, limits=stepped)[-1][JOINTS.index("shoulder_lift")] == pytest.approx(end)
+    with pytest.raises(UsageError, match="cannot go to"):
+        check_within({"shoulder_lift": high + 0.5}, stepped)

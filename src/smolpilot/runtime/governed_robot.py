@@ -283,7 +283,9 @@ class GovernedRobot:
         except DeviceError as error:
             self._failed_writes += 1
             if self._failed_writes >= _LOST_WRITES:
-                self.governor.halt(StopCategory.HOLD, f"{self._failed_writes} commands could not be sent: {error}")
+                self.governor.halt(
+                    StopCategory.HOLD, f"{self._failed_writes} commands could not be sent: {error.found}"
+                )
         return sent_at
 
     def _finish_stop(self) -> None:
@@ -303,7 +305,8 @@ class GovernedRobot:
                 self._lose(error)
 
     def _lose(self, error: DeviceGoneError) -> None:
-        self._gone = str(error)
+        # One line: it is a reason, which a person reads behind "Stopped:".
+        self._gone = " ".join(filter(None, (error.found, error.fix)))
         self.governor.halt(StopCategory.HOLD, self._gone)
 
     def _resting(self) -> Joints:

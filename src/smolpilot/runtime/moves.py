@@ -19,6 +19,7 @@ SPEED = 0.5
 _SETTLED = 0.02  # of a joint's range: measured closer than this is there
 _STILL = 0.001  # of a joint's range, and
 _STILL_S = 0.25  # in which a joint that moves no farther has come to rest: gravity and the dead band leave the rest
+_ROUNDED = 0.001  # of a joint's range: limits lie on the steps of its servo, and 100 is asked for where 99.96 is one
 _SETTLING_S = 1.5  # after the last command, at most
 
 
@@ -33,7 +34,10 @@ class Move:
         tightened = limits.scaled(share)
         self._limits = Limits(tightened.low, tightened.high, tightened.velocity, tightened.acceleration)
         self._names, self._tick = limits.names, 1.0 / rate
-        self.target = np.array([targets.get(name, held[i]) for i, name in enumerate(limits.names)])
+        self.target = np.array(
+            [min(max(targets[one.joint], one.low.value), one.high.value) if one.joint in targets else held[i]
+             for i, one in enumerate(limits.joints)]
+        )  # fmt: skip
         self._moves = np.array([name in targets for name in limits.names])
         self._range = limits.high - limits.low
         self._motion = Motion(held.copy(), np.zeros(len(held)))
@@ -92,10 +96,11 @@ def parse_targets(words: list[str], profile: RobotProfile, limits: EffectiveLimi
 
 
 def check_within(targets: Mapping[str, float], limits: EffectiveLimits) -> None:
-    """UsageError for a target beyond the limits in force."""
+    """UsageError for a target beyond the limits in force, by more than what they were rounded by."""
     for one in limits.joints:
         value = targets.get(one.joint)
-        if value is not None and not one.low.value <= value <= one.high.value:
+        slack = _ROUNDED * one.range
+        if value is not None and not one.low.value - slack <= value <= one.high.value + slack:
             raise UsageError(
                 f"Joint '{one.joint}' cannot go to {value:g} {one.unit}.",
                 expected=f"{one.low.value:.4g} ({one.low.origin}) to {one.high.value:.4g} ({one.high.origin})",

@@ -131,12 +131,17 @@ def test_a_reply_that_comes_too_late_answers_no_other_request(bus: Bus, emulated
     assert r.GOAL_POSITION.decode(replies[1].data[2:4]) == 1234
 
 
-def test_a_reading_that_comes_one_request_later_is_no_new_one(bus: Bus, emulated: EmulatedBus) -> None:
+def test_a_reading_that_comes_one_request_later_is_no_new_one(
+    bus: Bus, emulated: EmulatedBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All readings are asked for alike: for an arm that moves, an old one that seems new is where it is no more."""
+    now = [1000.0]
+    plant = emulated.plant
+    monkeypatch.setattr(plant, "advance", lambda dt, commands: [JointState(now[0], 0.0, 0.0, 0.0)] * len(commands))
     emulated.faults.delay = 0.03
     bus.sync_read([1], r.TELEMETRY, timeout=0.02)
-    for steps in range(1000, 1007):
-        emulated.servos["shoulder_pan"]._state = JointState(float(steps), 0.0, 0.0, 0.0)
+    for steps in range(1000, 1020):
+        now[0] = steps
         time.sleep(0.02)
         replies, _ = bus.sync_read([1], r.TELEMETRY, timeout=0.02)
         assert not replies or r.PRESENT_POSITION.decode(replies[1].data[:2]) == steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -406,3 +407,9 @@ def test_whoever_calls_too_often_moves_no_faster() -> None:
         driven.tick([80.0, 0.0, 0.0], dt=TICK / 5)
         assert driven.commands[-1][0] <= 60 * (driven.now - begin + TICK)
     assert driven.commands[-1][0] > 50
+
+
+@pytest.mark.parametrize("page", ["safety.md", "safety.zh-CN.md"])
+def test_every_key_is_on_the_page_about_safety(page: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / page).read_text(encoding="utf-8")
+    assert [name for name in GovernorOptions.model_fields if f"`{name}`" not in text] == []

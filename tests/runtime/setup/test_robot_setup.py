@@ -180,3 +180,15 @@ def test_what_is_no_mapping_is_told_what_it_should_be(line: str, expected: str) 
     with pytest.raises(ProfileError, match=r":3: key '") as caught:
         RobotSetup.from_yaml(f"profile: so101\ndriver: {{type: emulated}}\n{line}\n")
     assert caught.value.expected.startswith(expected)
+
+
+def test_a_port_that_lies_in_the_setups_folder_is_found_from_any_folder(tmp_path: Path) -> None:
+    text = "profile: so101\ndriver: {type: feetech, port: arm, calibration: blue}\n"
+
+    def port() -> str:
+        setup = RobotSetup.from_yaml(text, folder=tmp_path)
+        return str(setup.driver.options.model_dump()["port"])
+
+    assert port() == "arm", "a name, as COM3"
+    (tmp_path / "arm").symlink_to("/dev/null")
+    assert port() == str(tmp_path / "arm")

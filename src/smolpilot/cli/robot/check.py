@@ -54,16 +54,15 @@ def run(options: CheckOptions) -> int:
         _write_calibration(setup)
     with working(f"looking at {setup.name}"):
         report, tiles = look(setup, demonstrated=demonstrated)
-    sheet = None
-    if tiles:
-        sheet = options.out or Path(f"{setup.name}-cameras.png")
+    sheet = options.out or Path(f"{setup.name}-cameras.png") if tiles else None
+    if not options.json:  # also where the images cannot be written
+        _print(report)
+    if sheet is not None:
         write_bytes_atomic(sheet, contact_sheet(tiles, setup.name))
     if options.json:
         print(json_text({**report.document(), "contact_sheet": None if sheet is None else str(sheet)}))
-    else:
-        _print(report)
-        if sheet is not None:
-            print(f"Images of all cameras: {sheet}")
+    elif sheet is not None:
+        print(f"Images of all cameras: {sheet}")
     return int(report.verdict is Verdict.FAIL)
 
 
@@ -75,8 +74,8 @@ def _write_calibration(setup: RobotSetup) -> None:
     if write is None:
         raise UsageError(f"The driver '{setup.driver.type}' keeps no calibration in its servos.")
     written = write()
-    told = "; ".join(map(str, written)) if written else "nothing: the servos had it already"
-    print(f"calibration written: {told}", file=sys.stderr)
+    told = [f"{one.joint} (servo {one.servo}): {one.name} {one.found} -> {one.wanted}" for one in written]
+    print(f"calibration written: {'; '.join(told) or 'nothing, the servos had it already'}", file=sys.stderr)
 
 
 def _print(report: CheckReport) -> None:

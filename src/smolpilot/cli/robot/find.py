@@ -49,9 +49,15 @@ def _print(found: list[FoundPort], calibrations: dict[str, list[str]]) -> None:
 
     console = Terminal()
     if not found:
-        console.print("This machine has no serial port of a USB adapter. Is the arm's USB cable plugged in?")
+        console.print(
+            "This machine has no serial port of a USB adapter. Is the arm's USB cable plugged in?", soft_wrap=True
+        )
+        console.print(
+            "Without an arm: smolpilot robot emulate so101 --link arm; then ask with --port arm", soft_wrap=True
+        )
     for port in found:
-        console.print(f"{port.device}  {port.description}{f', {port.looks_like}' if port.looks_like else ''}")
+        looks_like = f", {port.looks_like}" if port.looks_like else ""
+        console.print(f"{port.device}  {port.description}{looks_like}", soft_wrap=True)
         if port.problem:
             console.print(f"  {port.problem}", style="yellow", soft_wrap=True)
             console.print(f"  Fix: {port.fix}", soft_wrap=True)

@@ -93,7 +93,7 @@ def _moved(setup: RobotSetup, targets: dict[str, float], speed: float, release: 
 
     def begin(seconds: float) -> None:
         told = ", ".join(f"{name} to {value:g} {setup.profile.joint(name).unit}" for name, value in targets.items())
-        print(f"{setup.name}: {told}; about {seconds:.1f} s. Ctrl-C stops and holds.", file=sys.stderr)
+        print(f"{setup.name}: {told}; about {_time(seconds)}. Ctrl-C stops and holds.", file=sys.stderr)
 
     report = move(make_robot(setup, cameras=False), targets, share=speed, release=release, begin=begin)
     if as_json:
@@ -101,6 +101,10 @@ def _moved(setup: RobotSetup, targets: dict[str, float], speed: float, release: 
     else:
         _print(report)
     return int(report.stop is not None)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 600 else f"{seconds / 60:.3g} minutes"
 
 
 def _print(report: MoveReport) -> None:

@@ -35,10 +35,13 @@ class WatchOptions:
 
 def run(options: WatchOptions) -> None:
     """Show it until it is ended."""
+    from smolpilot.common.errors import UsageError
     from smolpilot.runtime.inspection.watching import document, frames
     from smolpilot.runtime.opening import make_robot
     from smolpilot.runtime.setup.robot_setup import RobotSetup
 
+    if options.seconds is not None and options.seconds <= 0:
+        raise UsageError(f"--seconds is {options.seconds:g}.", expected="a time above 0")
     robot = make_robot(RobotSetup.load(options.setup))
     robot.open()
     try:

@@ -71,7 +71,7 @@ def _servos(setup: RobotSetup, driver: Driver) -> Iterator[CheckLine]:
         servos,
         {servo.joint: servo.limits for servo in servos if getattr(servo, "limits", None) is not None},
         models={777: "STS3215"},
-        calibration=f"'{name}'" if (name := getattr(options, "calibration", None)) else "the profile's ranges",
+        calibration=f"'{name}'" if (name := getattr(options, "calibration", None)) else "the profile",
         calibration_fix="name this arm's own file in the setup; if it is, write it to the servos: "
         "`smolpilot robot check SETUP --write-calibration`",
     )
@@ -141,7 +141,7 @@ def _camera(camera: Camera, seconds: float, clock: Callable[[], float]) -> Sheet
             height, width = newest.image.shape[:2]
             return SheetTile(CameraDetails(camera.spec, (width, height), fps, newest.age(clock())), newest.image)
     except DeviceError as error:
-        return SheetTile(CameraDetails(camera.spec, problem=error.found, fix=error.fix), None)
+        return SheetTile(CameraDetails(camera.spec, problem=_found(error), fix=error.fix), None)
 
 
 @contextmanager
@@ -154,5 +154,9 @@ def _open(camera: Camera) -> Iterator[None]:
 
 
 def _failed(subject: str, error: SmolpilotError) -> CheckLine:
-    found = f"{error.found.rstrip('.')}{f' (expected {error.expected})' if error.expected else ''}"
-    return CheckLine(subject, Verdict.FAIL, found, error.fix or "see docs/troubleshooting.md")
+    return CheckLine(subject, Verdict.FAIL, _found(error), error.fix or "see docs/troubleshooting.md")
+
+
+def _found(error: SmolpilotError) -> str:
+    """What was found and expected, in a line."""
+    return f"{error.found.rstrip('.')}{f' (expected {error.expected})' if error.expected else ''}"

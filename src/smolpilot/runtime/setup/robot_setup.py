@@ -28,7 +28,8 @@ from .setup_file import EXPECTED, Device, SetupFile, device_class
 type Clock = Callable[[], float]
 
 _PATHS = {"device": "any", "model": "any", "port": "/", "calibration": "/"}
-"""Options of devices that are paths relative to the setup's folder: all, or those with a slash in them."""
+"""Options of devices that are paths relative to the setup's folder: all; or those with a slash in them, and a port that
+lies there. Others are names, as COM3 and `my_arm`."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,9 @@ class _Reader:
         rule = _PATHS.get(key)
         if not isinstance(value, str) or rule is None or "://" in value:
             return value
-        return self._absolute(value) if rule == "any" or "/" in value or value.endswith(".json") else value
+        is_path = rule == "any" or "/" in value or value.endswith(".json")
+        lies_there = key == "port" and self.folder is not None and Path(self.folder, value).exists()
+        return self._absolute(value) if is_path or lies_there else value
 
     def _absolute(self, text: str) -> str:
         path = Path(text).expanduser()

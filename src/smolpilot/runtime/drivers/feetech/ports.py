@@ -80,7 +80,19 @@ def owners_of(port: str, *, serving: bool = False) -> list[str]:
                 found.append(f"{plain((process / 'comm').read_text().strip(), 40)} (process {process.name})")
         except OSError:  # it has ended, or is another user's
             continue
-    return found
+    return found if found and _is_terminal(device) else []
+
+
+def _is_terminal(device: str) -> bool:
+    """Whether it is a serial port or pseudo-terminal; everybody has /dev/null open."""
+    try:
+        file = os.open(device, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return os.isatty(file)
+    finally:
+        os.close(file)
 
 
 _MASTERS = {"/dev/ptmx", "/dev/pts/ptmx"}
