@@ -37,6 +37,9 @@ TRAIN = {"dataset": "data/pick", "preset": "tiny", "from_scratch": True, "steps"
          "augment": {"crop": 0.5}, "mixture": [{"dataset": "a", "weight": 1.0}], "train_expert_only": None}  # fmt: skip
 
 
+KEYS = {"stages": "stages", "profile": "joints", "setup": "driver"}  # kind -> what only it has
+
+
 def problems(name: str, values: Any) -> list[str]:
     validator = jsonschema.Draft202012Validator(schema_of(name))
     return [error.message for error in validator.iter_errors(values)]
@@ -75,7 +78,7 @@ def test_what_runs_keep_and_documents_show_is_valid(tmp_path: Path) -> None:
             values = yaml.safe_load(block.partition("```")[0])
             if "id" in values and "success" in values:
                 continue  # an environment: tests/environments/test_described.py reads its keys
-            kind = "stages" if "stages" in values else "profile" if "joints" in values else "train"
+            kind = next((k for k, key in KEYS.items() if key in values), "train")
             assert problems(kind, values) == [], page.name
 
 

@@ -115,7 +115,6 @@ COMMANDS: dict[str, Run | Read] = {
     "robot check SETUP": Run({"SETUP": "arm.yaml"}),
     "robot watch SETUP": Run({"SETUP": "arm.yaml"}),
     "robot move SETUP JOINT=VALUE": Run({"SETUP": "arm.yaml", "JOINT=VALUE": "shoulder_pan=0"}),
-    "robot park --release": Read("a setup stands in between"),
     "robot park SETUP --release": Run({"SETUP": "arm.yaml"}),
     "robot show so101": Run(),
     "robot profile check my_arm.yaml": Run(),

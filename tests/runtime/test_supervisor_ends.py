@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 _SCRIPT = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # ignored under a shell in the background
 from smolpilot.runtime.supervisor import supervised
 for drive in sys.argv[1:]:
     code = supervised(lambda: eval(drive))

@@ -29,7 +29,7 @@ FOLLOWERS = ("robots/so_follower", "robots/so101_follower", "robots/so100_follow
 LEADERS = ("teleoperators/so_leader", "teleoperators/so101_leader", "teleoperators/so100_leader")
 
 _SCALE_STEPS = (1024, 3072)  # of an emulated gripper
-_RECORD = "smolpilot reads LeRobot's form: {joint: {id, drive_mode, homing_offset, range_min, range_max}}"
+_RECORD = "this reads LeRobot's form: {joint: {id, drive_mode, homing_offset, range_min, range_max}}"
 
 
 @dataclass(frozen=True)

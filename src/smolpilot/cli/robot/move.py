@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.common.option_types import Flag
+from smolpilot.common.option_types import Flag, PositiveRate
 from smolpilot.common.text import json_text
 
 from ..parsing.outcome import exit_code_of
@@ -32,7 +32,7 @@ class MoveOptions:
     """A setup: shipped (smolpilot robot list), or a YAML file."""
     targets: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="JOINT=VALUE ...")]
     """Where to, in the profile's unit of the joint."""
-    speed: float = 0.5
+    speed: PositiveRate = 0.5
     """Share of the limits in force, above 0 and at most 1."""
     json: Flag = False
     """Print one JSON document."""
@@ -44,7 +44,7 @@ class ParkOptions:
 
     setup: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SETUP")]
     """A setup: shipped (smolpilot robot list), or a YAML file."""
-    speed: float = 0.5
+    speed: PositiveRate = 0.5
     """Share of the limits in force, above 0 and at most 1."""
     release: Flag = False
     """Switch torque off where the arm has arrived: only in a pose that it keeps by itself, else it falls."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.common.option_types import Flag
+from smolpilot.common.option_types import Flag, PositiveSize
 from smolpilot.common.text import json_text
 
 from ..parsing.verbs import Verb
@@ -27,7 +27,7 @@ class WatchOptions:
 
     setup: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SETUP")]
     """A setup: shipped (smolpilot robot list), or a YAML file."""
-    seconds: float | None = None
+    seconds: PositiveSize | None = None
     """End by itself after this time."""
     json: Flag = False
     """Print one reading as one JSON document."""
