@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,22 @@ FAKE_IMAGE, GLOBAL_IMAGE = 297, 298
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _patient_bus() -> Iterator[None]:
+    """LeRobot waits 50 ms for a servo, which the emulator's thread may need on a busy machine."""
+    from lerobot.motors.feetech import feetech
+
+    plain = feetech.patch_setPacketTimeout
+
+    def patient(self: Any, length: int) -> None:
+        plain(self, length)
+        self.packet_timeout += 500
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feetech, "patch_setPacketTimeout", patient)
+        yield
 
 
 def write_vlm_folder(folder: Path, *, text: dict[str, Any], vision: dict[str, Any], scale_factor: int) -> Path:

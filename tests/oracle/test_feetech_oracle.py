@@ -31,7 +31,6 @@ from smolpilot.runtime.drivers.feetech.leader import FeetechLeader
 from smolpilot.runtime.drivers.feetech.packets import Packet
 from smolpilot.runtime.drivers.feetech.registers import Register
 from smolpilot.runtime.drivers.feetech.scale import LAST, JointScale
-from smolpilot.runtime.emulator.bus import EmulatedBus
 
 from ..runtime.drivers.helpers_arm import CALIBRATION, PROFILE, Bench, bench, changes
 
@@ -160,23 +159,6 @@ def poses() -> list[dict[str, float]]:
     ]
 
 
-def connected(device: Any, bus: EmulatedBus) -> None:
-    """Connect LeRobot's device: it waits for each servo for a few milliseconds, which a busy machine may need."""
-    for _ in range(10):
-        before = len(bus.log)
-        try:
-            device.connect(calibrate=False)
-        except RuntimeError as error:
-            if "motor check failed" not in str(error):
-                raise
-            device.bus.port_handler.closePort()
-            while len(bus.log) > before:  # as if it had not tried
-                bus.log.pop()
-        else:
-            return
-    raise AssertionError("LeRobot did not find the servos in ten attempts")
-
-
 @pytest.fixture(scope="module")
 def lerobots(tmp_path_factory: pytest.TempPathFactory) -> Run:
     from lerobot.robots.so_follower import SO101Follower, SOFollowerRobotConfig
@@ -185,7 +167,7 @@ def lerobots(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "arm.json").write_text(calibration_text(CALIBRATION))
     with a_bench() as (b, run):
         robot = SO101Follower(SOFollowerRobotConfig(id="arm", port=b.bus.port, calibration_dir=folder))
-        connected(robot, b.bus)
+        robot.connect(calibrate=False)
         assert robot.is_calibrated
         for pose in poses():
             run.read.append({name.removesuffix(".pos"): value for name, value in robot.get_observation().items()})
@@ -258,7 +240,7 @@ def test_a_leader_reads_the_same_and_writes_what_differs(tmp_path: Path) -> None
     with a_bench() as (b, run):
         b.put("elbow_flex", r.TORQUE_ENABLE, 1)
         leader = SO101Leader(SOLeaderTeleopConfig(id="arm", port=b.bus.port, calibration_dir=tmp_path))
-        connected(leader, b.bus)
+        leader.connect(calibrate=False)
         run.read.append({name.removesuffix(".pos"): value for name, value in leader.get_action().items()})
         leader.disconnect()
         run.end()

@@ -215,5 +215,6 @@ Few = Annotated[int, Limit(1_000, least=0)]  # processes, retries
 AtLeastOne = Annotated[int, Limit(1_000, least=1)]  # cameras, denoising steps
 Rate = Annotated[float, Limit(1_000.0, least=0)]
 PositiveRate = Annotated[float, Limit(1_000.0, above=0)]
+Part = Annotated[float, Limit(1.0, above=0)]  # of limits
 Size = Annotated[float, Limit(1e9, least=0)]
 PositiveSize = Annotated[float, Limit(1e9, above=0)]

@@ -223,18 +223,19 @@ def test_one_program_for_each_bus(bus: Bus) -> None:
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert f"{bus.port} is in use by " in other.stderr
     assert f"(process {os.getpid()})" in other.stderr
-    with pytest.raises(DeviceError, match=r"(?s)is in use.*End the other program"):
+    with pytest.raises(DeviceError, match=r"(?s)is in use by this process\..*End the other program"):
         Bus(bus.port).open()
 
 
-def test_a_program_that_locks_no_port_is_in_the_way_too(emulated: EmulatedBus) -> None:
+def test_a_program_that_locks_no_port_is_in_the_way_too(emulated: EmulatedBus, tmp_path: Path) -> None:
     """As LeRobot, which moves the arm itself. That the arm is served by this process is in nobody's way."""
+    (tmp_path / "arm").symlink_to(emulated.port)
     code = f"import serial; port = serial.Serial({emulated.port!r}, 1_000_000); print(port.name, flush=True); input()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None
     assert other.stdout.readline()
     with pytest.raises(DeviceError, match=rf"is in use by \w+ \(process {other.pid}\)\."):
-        Bus(emulated.port).open()
+        Bus(str(tmp_path / "arm")).open()
     other.communicate(b"\n", timeout=20)
     Bus(emulated.port).open()
 

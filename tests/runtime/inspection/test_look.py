@@ -125,7 +125,7 @@ def test_a_port_that_another_program_has_and_one_that_is_not_there(
         lines = seen()
     finally:
         other.close()
-    assert failed(lines["bus"], f"{rig.bus.port} is in use by", "End the other program first")
+    assert failed(lines["bus"], f"{rig.bus.port} is in use by this process", "End the other program first")
     assert list(lines) == ["bus", "cameras"]
     nowhere = {"type": "feetech", "port": "/dev/nothing", "calibration": "./arm.json"}
     assert failed(seen(driver=nowhere)["bus"], "There is no port /dev/nothing", "smolpilot robot find")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from smolpilot.common.option_types import Flag, PositiveRate
+from smolpilot.common.option_types import Flag, Part
 from smolpilot.common.text import json_text
 
 from ..parsing.outcome import exit_code_of
@@ -32,7 +32,7 @@ class MoveOptions:
     """A setup: shipped (smolpilot robot list), or a YAML file."""
     targets: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="JOINT=VALUE ...")]
     """Where to, in the profile's unit of the joint."""
-    speed: PositiveRate = 0.5
+    speed: Part = 0.5
     """Share of the limits in force, above 0 and at most 1."""
     json: Flag = False
     """Print one JSON document."""
@@ -44,7 +44,7 @@ class ParkOptions:
 
     setup: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SETUP")]
     """A setup: shipped (smolpilot robot list), or a YAML file."""
-    speed: PositiveRate = 0.5
+    speed: Part = 0.5
     """Share of the limits in force, above 0 and at most 1."""
     release: Flag = False
     """Switch torque off where the arm has arrived: only in a pose that it keeps by itself, else it falls."""
@@ -79,11 +79,8 @@ def run_park(options: ParkOptions) -> int:
 
 def _drive(setup: RobotSetup, targets: dict[str, float], speed: float, release: bool, *, as_json: bool) -> int:
     """In a process of its own, so that somebody is left to say why it was killed."""
-    from smolpilot.common.errors import UsageError
     from smolpilot.runtime.supervisor import supervised
 
-    if not 0 < speed <= 1:
-        raise UsageError(f"--speed is {speed:g}.", expected="a share of the limits: above 0 and at most 1")
     return supervised(lambda: exit_code_of(lambda: _moved(setup, targets, speed, release, as_json)))
 
 

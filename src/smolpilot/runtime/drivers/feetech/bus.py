@@ -18,7 +18,7 @@ from smolpilot.common.text import plain
 
 from . import packets
 from .packets import OVERHEAD, Packet, first_packet
-from .ports import busy_port, missing_port, owners_of, refused_port
+from .ports import busy_port, held_here, missing_port, owners_of, refused_port
 from .registers import MODEL_NUMBER, Register
 
 BAUD = 1_000_000
@@ -221,7 +221,8 @@ class Bus:
         if code in (errno.EACCES, errno.EPERM):
             return refused_port(self.port)
         if code in (errno.EAGAIN, errno.EBUSY):
-            return busy_port(self.port, owners_of(self.port) or owners_of(self.port, serving=True))
+            owners = owners_of(self.port) or owners_of(self.port, serving=True)
+            return busy_port(self.port, owners or ["this process"] * held_here(self.port))
         own = os.strerror(code) if code else plain(error, 120)
         return DeviceError(f"The port {plain(self.port, 200)} cannot be opened ({own}).", fix="Is it a serial port?")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import getpass
 import os
 from collections.abc import Sequence
@@ -70,25 +72,51 @@ def owners_of(port: str, *, serving: bool = False) -> list[str]:
     Programs that lock no port, as LeRobot, are among them. With `serving` also the one
     that serves a pseudo-terminal, which is the arm itself.
     """
-    device, found = os.path.realpath(port), []
+    device, found = _identity(port), []
     for process in Path("/proc").glob("[0-9]*"):
         if process.name == str(os.getpid()):
             continue
-        try:
-            opened = {str(entry.readlink()) for entry in (process / "fd").iterdir()}
-            if device in opened and (serving or not opened & _MASTERS):
+        opened = _opened(process)
+        if any(_identity(entry) == device for entry in opened) and (serving or not _MASTERS & set(opened.values())):
+            with contextlib.suppress(OSError):  # it has ended
                 found.append(f"{plain((process / 'comm').read_text().strip(), 40)} (process {process.name})")
-        except OSError:  # it has ended, or is another user's
-            continue
-    return found if found and _is_terminal(device) else []
+    return found if found and _is_terminal(port) else []  # everybody has /dev/null open
+
+
+def held_here(port: str) -> bool:
+    """Whether this process itself has the port open."""
+    device = _identity(port)
+    return device is not None and any(_identity(entry) == device for entry in _opened(Path("/proc/self")))
+
+
+def _opened(process: Path) -> dict[Path, str]:
+    """What a process has open of /dev: entry of /proc -> path, as that process sees it."""
+    found = {}
+    with contextlib.suppress(OSError):  # it has ended, or is another user's
+        for entry in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found[entry] = str(entry.readlink())
+    return {entry: path for entry, path in found.items() if path.startswith("/dev/")}
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """Equal for two paths of one device. The path alone is not enough: each container has a /dev/pts/0 of its own,
+    and may give a serial port another name.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    pseudo_terminal = 136 <= os.major(status.st_rdev) <= 143
+    return status.st_rdev, status.st_dev if pseudo_terminal else 0
 
 
 def _is_terminal(device: str) -> bool:
-    """Whether it is a serial port or pseudo-terminal; everybody has /dev/null open."""
+    """Whether it is a serial port or pseudo-terminal."""
     try:
         file = os.open(device, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno == errno.EBUSY  # what only terminals say, to keep others out
     try:
         return os.isatty(file)
     finally:
