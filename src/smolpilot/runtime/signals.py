@@ -33,6 +33,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self._interrupted = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -46,9 +47,11 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.reason is not None:
-            with contextlib.suppress(Exception):  # nobody may be there to read it
-                os.write(sys.stderr.fileno(), _SAID)
-            os._exit(ENDED_AT_ONCE)
+        if number == signal.SIGINT:
+            if self._interrupted:
+                with contextlib.suppress(Exception):  # nobody may be there to read it
+                    os.write(sys.stderr.fileno(), _SAID)
+                os._exit(ENDED_AT_ONCE)
+            self._interrupted = True
         if self.reason is None:
             self.reason = _REASONS[signal.Signals(number).name]
