@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from smolpilot.runtime.scheduling import Ask, Due, Mode, PlannedChunk, Schedule, ScheduleOptions
 
-type Chunk = npt.NDArray[np.floating[Any]]
+type Chunk = npt.NDArray[np.float64]
 type Plan = Callable[[float, float, Ask], Chunk]
 """(position at the capture, seconds at the capture, request) -> chunk [H, 1]."""
 
@@ -57,7 +57,8 @@ def play(
     lag: float = 0.0,
 ) -> Run:
     """turnaround: seconds, or request number -> seconds. lag: share of its way that the arm stays behind each tick."""
-    run, position, busy = Run(), 0.0, []
+    run, position = Run(), 0.0
+    busy: list[tuple[float, int, Chunk, float]] = []
     takes = turnaround if callable(turnaround) else lambda _: turnaround
     for tick in range(ticks):
         now = tick / control
@@ -81,9 +82,13 @@ def play(
 
 def onward(speed: float = 1.0, size: int = 20) -> Plan:
     """A policy that moves on from where it sees the arm, at a constant speed per step."""
-    return lambda position, now, ask: (position + speed * np.arange(1, size + 1))[:, None]
+    return lambda position, now, ask: _column(position + speed * np.arange(1, size + 1))
 
 
 def along(curve: Callable[[Chunk], Chunk], size: int = 20) -> Plan:
     """A policy that knows where in its motion it is: `curve` of steps, which begins with its first action."""
-    return lambda position, now, ask: np.asarray(curve(ask.place + np.arange(size)), dtype=np.float64)[:, None]
+    return lambda position, now, ask: _column(curve(_column(ask.place + np.arange(size))[:, 0]))
+
+
+def _column(values: npt.NDArray[np.floating[Any]]) -> Chunk:
+    return np.asarray(values, dtype=np.float64).reshape(-1, 1)
