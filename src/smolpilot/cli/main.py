@@ -9,7 +9,7 @@ import warnings
 from smolpilot.common.errors import UsageError
 from smolpilot.common.renamed import renamed_verb
 from smolpilot.common.safe_paths import is_utf8
-from smolpilot.common.streams import guarded
+from smolpilot.common.streams import guarded, open_closed_streams
 from smolpilot.common.text import plain
 from smolpilot.version import __version__
 
@@ -20,6 +20,7 @@ from .parsing.outcome import exit_code_of
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return its exit code: 0 done, 1 a check failed, 2 misuse, 130 interrupted."""
+    open_closed_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "help"):
         print(verbs.usage())

@@ -36,6 +36,24 @@ class Guarded:
         return getattr(self._stream, name)
 
 
+def open_closed_streams() -> None:
+    """Give a program that was started without one of its three streams (`>&-`, some services) one that goes nowhere.
+
+    Else the next file or serial port that is opened becomes descriptor 1, and whatever is printed goes into it.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+
+
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
     """Guard both streams while the block runs. A letter that their encoding lacks is spelled, too."""

@@ -36,6 +36,10 @@ class Terminal(Console):
             file=unguarded(stream), width=width, soft_wrap=soft_wrap, markup=False, emoji=False, highlight=False
         )
 
+    def on_broken_pipe(self) -> None:
+        """The reader of a pipe (head, less) went away; rich would end the program with exit code 1."""
+        raise BrokenPipeError
+
     def render_str(self, text: str, **options: Any) -> Text:
         """A string of a table or a line, as rich asks for it."""
         text = plain_lines(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}...")

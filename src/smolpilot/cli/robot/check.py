@@ -15,6 +15,7 @@ from smolpilot.common.text import json_text
 from ..parsing.verbs import Verb
 
 if TYPE_CHECKING:
+    from smolpilot.robots.demonstrated import Demonstrated
     from smolpilot.runtime.inspection.check_report import CheckReport
     from smolpilot.runtime.setup.robot_setup import RobotSetup
 
@@ -28,8 +29,8 @@ class CheckOptions:
 
     setup: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SETUP")]
     """A setup: shipped (smolpilot robot list), or a YAML file."""
-    policy: Path | None = None
-    """A bundle: its demonstrations' limits are taken into account, as when it runs."""
+    policy: str | None = None
+    """A bundle, or a run folder with one: its demonstrations' limits are taken into account, as when it runs."""
     out: Path | None = None
     """PNG with an image of every camera. Without it: SETUP-cameras.png in this folder."""
     write_calibration: Flag = False
@@ -42,14 +43,13 @@ def run(options: CheckOptions) -> int:
     """Print the report; 1 when something failed."""
     from smolpilot.common.atomic import write_bytes_atomic
     from smolpilot.common.progress import working
-    from smolpilot.robots.demonstrated import read_demonstrated
     from smolpilot.runtime.inspection.check_report import Verdict
     from smolpilot.runtime.inspection.contact_sheet import contact_sheet
     from smolpilot.runtime.inspection.look import look
     from smolpilot.runtime.setup.robot_setup import RobotSetup
 
     setup = RobotSetup.load(options.setup)
-    demonstrated = None if options.policy is None else read_demonstrated(options.policy)
+    demonstrated = None if options.policy is None else _demonstrated(options.policy)
     if options.write_calibration:
         _write_calibration(setup)
     with working(f"looking at {setup.name}"):
@@ -64,6 +64,19 @@ def run(options: CheckOptions) -> int:
     elif sheet is not None:
         print(f"Images of all cameras: {sheet}")
     return int(report.verdict is Verdict.FAIL)
+
+
+def _demonstrated(policy: str) -> Demonstrated | None:
+    """The limits that a policy keeps; says so on standard error where it keeps none."""
+    from smolpilot.common.text import plain
+    from smolpilot.robots.demonstrated import read_demonstrated
+    from smolpilot.smolvla.checkpoint.locate import EXPORT, locate
+
+    folder = Path(policy) if (Path(policy) / EXPORT).is_file() else locate(policy).folder
+    found = read_demonstrated(folder)
+    if found is None:
+        print(f"{plain(policy, 200)} keeps no limits of its demonstrations: the setup's hold alone.", file=sys.stderr)
+    return found
 
 
 def _write_calibration(setup: RobotSetup) -> None:
