@@ -119,20 +119,22 @@ def read_facts(folder: Path) -> RunFacts:
 
 
 def read_episodes(folder: Path) -> list[EpisodeEnd]:
-    """The episodes that ended, in order; a torn last line is left out. RunLogError for any other damage."""
+    """The episodes that ended, in order; of what was said twice of one, the last. A torn last line is left out;
+    RunLogError for any other damage."""
     path = folder / EPISODES
     if not path.is_file():
         return []
     if path.stat().st_size > MAX_LINES_BYTES:
         raise RunLogError(f"{path} is too large.", expected="one line for each episode")
-    found = []
+    found: dict[int, EpisodeEnd] = {}
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], 1):
         try:
-            found.append(EpisodeEnd.model_validate_json(line))
+            end = EpisodeEnd.model_validate_json(line)
+            found[end.episode] = end
         except pydantic.ValidationError as error:
             raise RunLogError(f"{path}:{number}: {_first(error)}", expected="how an episode ended") from None
-    return found
+    return [found[number] for number in sorted(found)]
 
 
 def is_run_folder(folder: Path) -> bool:

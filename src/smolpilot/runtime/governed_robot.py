@@ -50,13 +50,17 @@ class GovernedRobot:
         demonstrated_velocity: Mapping[str, float | None] | None = None,
         demonstrated_acceleration: Mapping[str, float | None] | None = None,
         options: GovernorOptions | None = None,
+        rate: float | None = None,
+        share: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """demonstrated_...: joint -> limit from a policy's demonstrations. UsageError where the driver has other joints
-        than the profile."""
+        """demonstrated_...: joint -> limit from a policy's demonstrations. rate: ticks per second, None: the profile's.
+        share: of velocity and acceleration limits that is used. UsageError where the driver has other joints than the
+        profile."""
         self.spec = RobotSpec(
-            profile.name, profile, tuple(camera.spec for camera in (cameras or {}).values()), profile.rate
+            profile.name, profile, tuple(camera.spec for camera in (cameras or {}).values()), rate or profile.rate
         )
+        self._share = share
         self.driver, self.cameras = driver, dict(cameras or {})
         self._setup_limits = dict(operating_limits or {})
         self._shown = (demonstrated_velocity, demonstrated_acceleration)
@@ -65,6 +69,7 @@ class GovernedRobot:
         self._governor: Governor | None = None
         self._reading: JointReadings | None = None
         self._gone: str | None = None
+        self._rehearsing = False
         self._failed_writes = 0
         self._torque_due: dict[str, float] = {}  # joint -> share that its servo does not know yet
         self._orders = _Orders(profile, driver.joints)
@@ -116,6 +121,7 @@ class GovernedRobot:
             )
             if not hasattr(self.driver, "set_torque_limit"):
                 limits = self._without_torque(limits)
+            limits = limits.scaled(self._share)
             for camera in self.cameras.values():
                 camera.connect()
             governor = Governor(limits, self.spec.rate, servos=servos, options=self._options)
@@ -129,6 +135,18 @@ class GovernedRobot:
         """Hold each joint where it is measured to be, then let torque on; the first motion will be a slow ramp."""
         with self._bus:
             self.governor.start(self._hold())
+
+    def rehearse(self) -> None:
+        """Instead of `engage`: everything goes on as if the arm obeyed, and nothing is sent. It stays where it is, with
+        torque as it was, and is taken to be wherever it would have been commanded to."""
+        with self._bus:
+            self._rehearsing = True
+            self.governor.start(self.read().position.astype(np.float64))
+
+    def imagine(self, position: Joints, velocity: Joints) -> None:
+        """While rehearsing: the arm is there now, [A], and moves so fast, as far as its limits let it: a chunk begins
+        where an arm is, and this one has not followed the last."""
+        self.governor.imagine(position, velocity)
 
     def observe(self) -> dict[str, Any]:
         """State and images, each with the time when it was captured.
@@ -172,7 +190,7 @@ class GovernedRobot:
         governor, (images, blind) = self.governor, self._image_times(request)
         with self._bus:  # no stop of another thread takes torque away between the decision and its write
             now = self._clock()
-            decision = governor.tick(now, request, self._reading, images)
+            decision = governor.tick(now, request, self._seen(), images)
             sent_at = self._send(decision, now)
             self._finish_stop()
         held = decision.command if decision.command is not None else self._resting()
@@ -184,6 +202,13 @@ class GovernedRobot:
             {**decision.flags, Flag.STALE_IMAGE: blind} if blind else decision.flags,
             governor.stop or decision.stop or (_NOT_ENGAGED if decision.command is None else None),
         )
+
+    def _seen(self) -> JointReadings | None:
+        """The newest reading; of an arm that only rehearses, as if it had followed."""
+        reading, imagined = self._reading, self.governor.last_command
+        if not self._rehearsing or reading is None or imagined is None:
+            return reading
+        return dataclasses.replace(reading, position=imagined, velocity=None, load=None, current=None)
 
     def stop(self, category: StopCategory) -> None:
         """Stop in this way; it stays in force until `rearm`."""
@@ -207,7 +232,7 @@ class GovernedRobot:
                 self._gone, expected="an arm that answers", fix="plug it in, disconnect() and connect() again"
             )
         with self._bus:  # a stop that comes meanwhile is a new one, and comes after it
-            governor.rearm(self._hold())
+            governor.rearm(self.read().position.astype(np.float64) if self._rehearsing else self._hold())
 
     def disconnect(self) -> None:
         """Close arm and cameras, whatever does not answer. Torque stays as it is: the servos hold their last goal."""
@@ -218,7 +243,7 @@ class GovernedRobot:
                     camera.disconnect()
         finally:
             with self._bus, contextlib.suppress(Exception):
-                self._governor = None
+                self._governor, self._rehearsing = None, False
                 self.driver.disconnect()
 
     def _hold(self) -> Joints:
@@ -261,7 +286,7 @@ class GovernedRobot:
             if name not in self.cameras:
                 continue
             try:
-                times[name] = self.cameras[name].latest().captured_at
+                times[name] = captured_at(self.cameras[name])
             except Exception as error:
                 self.halt(StopCategory.HOLD, f"Camera '{name}' has failed: {getattr(error, 'found', error)}")
                 blind.append(name)
@@ -269,6 +294,8 @@ class GovernedRobot:
 
     def _send(self, decision: Decision, now: float) -> float:
         """Write to the bus; when."""
+        if self._rehearsing:
+            return now
         self._torque_due |= decision.torque or {}
         if decision.command is None or self._gone is not None or self.governor.phase is Phase.DISENGAGED:
             return now
@@ -299,6 +326,8 @@ class GovernedRobot:
     def _release(self) -> None:
         with self._bus:
             self.governor.disengage()  # first: whatever comes of it, nothing is sent any more
+            if self._rehearsing:  # torque is not ours
+                return
             try:
                 self.driver.release()
             except DeviceGoneError as error:
@@ -321,6 +350,12 @@ class GovernedRobot:
             if limit is not None:
                 limit(joint, self._torque_due[joint])
             del self._torque_due[joint]
+
+
+def captured_at(camera: Camera) -> float:
+    """When a camera's newest image was captured, without the image where it can tell."""
+    newest_at: Callable[[], float] | None = getattr(camera, "newest_at", None)
+    return camera.latest().captured_at if newest_at is None else newest_at()
 
 
 _NOT_ENGAGED = Stop(StopCategory.HOLD, "torque was not switched on by this process")

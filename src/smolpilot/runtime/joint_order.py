@@ -42,3 +42,31 @@ class JointOrder:
         """The action [A] in the robot's order and units."""
         ordered: Joints = np.asarray(action, dtype=np.float64)[self._index] * self._factor
         return ordered
+
+
+class StateOrder:
+    """Turns the robot's state into the order and units that a policy reads it in: joints by name, units by factor."""
+
+    def __init__(self, profile: RobotProfile, names: Sequence[str], units: Sequence[str]) -> None:
+        """UsageError for a joint that the robot does not read, and for a unit that nothing converts into."""
+        own = [joint.name for joint in profile.state_joints]
+        index, factors = [], []
+        for name, unit in zip(names, units, strict=True):
+            joint = profile.find(name)
+            if joint is None or joint.name not in own:
+                raise UsageError(f"Robot '{profile.name}' reads no joint '{name}'.", fix=did_you_mean(name, own))
+            factor = None if "unknown" in (unit, joint.unit) else joint.factor_from(unit)
+            if factor is None:
+                raise UsageError(
+                    f"The policy reads joint '{joint.name}' in the unit '{unit}'.",
+                    expected=f"{joint.unit}, or a unit that converts into it",
+                    fix="use the profile that the policy was trained with in the setup",
+                )
+            index.append(own.index(joint.name))
+            factors.append(1.0 / factor)
+        self._index, self._factor = np.array(index, dtype=int), np.array(factors)
+
+    def __call__(self, state: Joints) -> Joints:
+        """The state [S] as the policy reads it."""
+        ordered: Joints = np.asarray(state, dtype=np.float64)[self._index] * self._factor
+        return ordered

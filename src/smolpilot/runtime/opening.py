@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from smolpilot.common.errors import UsageError
+from smolpilot.contracts import Camera, Driver
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.demonstrated import Demonstrated
 
@@ -19,23 +21,30 @@ def make_robot(
     setup: RobotSetup,
     *,
     demonstrated: Demonstrated | None = None,
-    cameras: bool = True,
+    cameras: bool | Callable[[Driver], Mapping[str, Camera]] = True,
+    rate: float | None = None,
+    share: float = 1.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> GovernedRobot:
     """The arm and cameras of a setup, not yet connected; without cameras where nothing looks through them.
 
-    demonstrated: what a policy's demonstrations show, which its limits are then held to.
+    demonstrated: what a policy's demonstrations show, which its limits are then held to. cameras: what makes others
+    than the setup's own. rate, share: as GovernedRobot has them.
     """
     velocity, acceleration = shown_limits(demonstrated, setup.profile)
     driver = setup.make_driver(clock=clock)
+    make = cameras if callable(cameras) else partial(setup.make_cameras, clock=clock)
+    seen = make(driver) if cameras else {}
     return GovernedRobot(
         setup.profile,
         driver,
-        setup.make_cameras(driver, clock=clock) if cameras else {},
+        seen,
         operating_limits=setup.operating_limits,
         demonstrated_velocity=velocity,
         demonstrated_acceleration=acceleration,
         options=setup.governor,
+        rate=rate,
+        share=share,
         clock=clock,
     )
 

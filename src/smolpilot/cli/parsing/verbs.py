@@ -65,6 +65,7 @@ _ROWS = (
     ("rollout", "rollout", "run a policy in an environment: success rate with its interval, video"),
     ("bench", "bench", "measure milliseconds per chunk by engine, beside LeRobot's; memory"),
     ("record", "record", "record demonstrations of an environment's own expert as a dataset"),
+    ("run", "robot.run_policy", "let a policy drive an arm, through the governor; a dry run unless --go"),
     ("export", "export", "write a policy as ONNX files that run without torch, with a parity report"),
     ("bundle", "bundle", "show a bundle; `bundle seal DIR` after a change, `bundle localize DIR` for LeRobot offline"),
     ("bundle seal", "bundle:SEAL", "renew the digests of a bundle after a change of your own"),

@@ -147,6 +147,17 @@ class SharedFrameReader:
                 return SharedFrame(copy, float(stamp[1:2].view(np.float64)[0]), before // 2)
         return None
 
+    def newest_at(self) -> float | None:
+        """When the newest image was captured, without copying it; None before the first one."""
+        for _ in range(_TRIES):
+            newest = int(self._mapped.head[3])
+            if newest == 0:
+                return None
+            stamp = self._slots[newest - 1][0][:3].copy()
+            if stamp[0] % 2 == 0 and int(self._mapped.head[3]) == newest:
+                return float(stamp[1:2].view(np.float64)[0])
+        return None
+
     def close(self) -> None:
         """Unmap the file."""
         self._slots.clear()

@@ -108,6 +108,14 @@ class Governor:
         self.stop = None
         self.start(held)
 
+    def imagine(self, position: Joints, velocity: Joints) -> None:
+        """Go on from there, [A], as far as the limits let one be there: for an arm that is told nothing."""
+        full = self._full
+        if self._motion is not None:
+            self._motion = Motion(
+                np.clip(position, full.low, full.high), np.clip(velocity, -full.velocity, full.velocity)
+            )
+
     def disengage(self) -> None:
         """Torque is no longer ours: nothing is sent until `start`."""
         self.phase, self._motion = Phase.DISENGAGED, None

@@ -142,13 +142,23 @@ class Schedule:
         return None if self._asked is None else self._asked[1]
 
     @property
+    def asked(self) -> int | None:
+        """The number of the request that is not answered yet."""
+        return None if self._asked is None else self._asked[0]
+
+    @property
+    def rate(self) -> float:
+        """Actions per second, of the policy."""
+        return self._rate
+
+    @property
     def queued(self) -> float:
         """Seconds of playback that are left."""
         return max(0.0, (self._timeline.end - self.place) / self._rate) if self._timeline else 0.0
 
     def ahead(self) -> Joints:
         """The actions [L, A] from the newest reading on, one step apart; L is 0 where nothing is planned."""
-        return np.array([knot.action for knot in self._timeline.sample(self._here)])
+        return np.array([knot.action for knot in self._timeline.sample(self.here)])
 
     @property
     def refill(self) -> float:
@@ -181,8 +191,8 @@ class Schedule:
         self._ids += 1
         self._asked = self._ids, now
         if self.options.mode is not Mode.RTC or not (left := self.ahead()).size:
-            return Ask(self._ids, self._here)
-        return Ask(self._ids, self._here, left, min(self.delay, len(left)))
+            return Ask(self._ids, self.here)
+        return Ask(self._ids, self.here, left, min(self.delay, len(left)))
 
     def failed(self) -> None:
         """The request will not be answered: the next one may be made."""
@@ -215,7 +225,7 @@ class Schedule:
     def _is_due(self) -> bool:
         if self._begun_at is None:
             return True
-        executed = self._here - self._begun_at
+        executed = self.here - self._begun_at
         if self.options.mode is Mode.SYNC:
             return executed >= self.horizon - EPSILON or not self._lasts(0.0)
         refill = self.refill * self._rate
@@ -228,13 +238,13 @@ class Schedule:
         return self.options.merge is Merge.APPEND
 
     @property
-    def _here(self) -> float:
+    def here(self) -> float:
         """The place of the newest reading: where what is asked for now will begin."""
         return self._seen[-1][1] if self._seen else self.place
 
     def _lasts(self, steps: float) -> bool:
         """Whether so many steps of playback are left."""
-        return self._timeline.end - self._here >= steps - EPSILON
+        return self._timeline.end - self.here >= steps - EPSILON
 
     def _idle(self, playing: Playing) -> Due:
         if playing is Playing.WAIT:

@@ -1,0 +1,177 @@
+"""`smolpilot run BUNDLE --robot SETUP`: a policy drives an arm."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from smolpilot.common.option_types import Amount, AtLeastOne, Flag, Pairs, Part, PositiveRate, PositiveSize, Seed
+
+from ..parsing.outcome import exit_code_of
+from ..parsing.verbs import Verb
+
+if TYPE_CHECKING:
+    from smolpilot.runtime.robot_run.driving import RunPlan
+
+
+@dataclass(kw_only=True)
+class RunOptions:
+    """Let a policy drive an arm, every command through the governor. A dry run unless --go is given.
+
+    The dry run does everything with real observations, sends nothing, and shows what would have been clamped. Keys:
+    space stops, Enter goes on (to the start pose, then the episode; after a stop it re-arms), s and f mark the episode
+    as success or failure, q parks and ends. The first Ctrl-C stops and holds, a second one ends at once.
+    """
+
+    policy: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")]
+    """A bundle, a training run, an ONNX export, a hub id, or a policy by name."""
+    robot: str
+    """A setup: shipped (smolpilot robot list), or a YAML file."""
+    go: Flag = False
+    """Move the arm."""
+    unattended: Flag = False
+    """Without a terminal, or without a person: episodes follow each other, and a stop ends the run."""
+    instruction: str | None = None
+    """What to do; without it the one that the policy was trained with."""
+    episodes: Amount = 1
+    """How many."""
+    seconds: PositiveSize | None = None
+    """Length of an episode; without it a key ends it. Needed with --unattended."""
+    schedule: Literal["sync", "async", "rtc"] = "sync"
+    """sync: the arm waits while a chunk is computed. async: it goes on with the last one meanwhile. rtc: and the new
+    chunk is computed to go on from it (real-time chunking)."""
+    merge: Literal["aligned", "blended", "append"] = "aligned"
+    """What async does with a new chunk: leave out what is past (aligned), fade over to it (blended), or play it after
+    the last one (append)."""
+    refill: PositiveSize | None = None
+    """Seconds of remaining playback under which async and rtc ask for the next chunk; without it what one takes."""
+    n_action_steps: Amount | None = None
+    """Execution horizon: how many actions of a chunk are executed; without it as the policy says."""
+    rate: PositiveRate | None = None
+    """Ticks of the control loop per second; between the policy's actions it takes a smooth curve. Without it the
+    policy's rate."""
+    speed: Part = 1.0
+    """Share of the limits of velocity and acceleration. 0.25 is a good first one."""
+    start_pose: Literal["auto", "demonstrations", "setup", "here"] = "auto"
+    """Where episodes begin. auto: where the demonstrations began; where nobody knows, the setup's start pose."""
+    hold_to_run: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None
+    """The arm moves only while this key is held: one letter, or space."""
+    realtime: Flag = False
+    """Ask the system to run the control loop before everything else (SCHED_FIFO)."""
+    device: str = "auto"
+    """Where the policy runs: auto, cpu, cuda, mps."""
+    engine: Literal["plain", "exact", "fast", "int8"] = "plain"
+    """How the policy computes (smolpilot bench compares them)."""
+    num_steps: AtLeastOne | None = None
+    """Denoising steps; without it as the policy says."""
+    camera_map: Pairs = field(default_factory=dict)
+    """Which camera of the robot fills which slot of the policy: NAME=SLOT; NAME=none leaves it out."""
+    tokenizer: Path | None = None
+    """Tokenizer folder, where the policy brings none."""
+    seed: Seed = 0
+    """Seed of what the policy draws."""
+    out: Path | None = None
+    """Folder for log, dataset and report. Without it runs/robot/TIME."""
+
+
+def run(options: RunOptions) -> int:
+    """Drive, then write dataset and report; 1 when a stop ended it."""
+    from smolpilot.common.errors import UsageError
+    from smolpilot.runtime.robot_run.channel import Channel
+    from smolpilot.runtime.robot_run.driving import drive
+    from smolpilot.runtime.supervisor import supervised
+
+    interactive = sys.stdin.isatty() and not options.unattended
+    if options.go and not interactive and not options.unattended:
+        raise UsageError(
+            "--go without a terminal: nobody could stop the arm by a key.",
+            expected="a terminal, or --unattended",
+            fix="--unattended, when the power switch is within somebody's reach",
+        )
+    if options.unattended and options.seconds is None:
+        raise UsageError("--unattended without --seconds: nobody would end the episode.", fix="say --seconds")
+    if options.hold_to_run is not None and not interactive:
+        raise UsageError("--hold-to-run needs a terminal, and somebody who holds the key.", fix="leave it out")
+    plan = _plan(options, interactive)
+    keys, snapshots = os.pipe(), os.pipe()
+
+    def control() -> int:
+        os.close(keys[1])
+        os.close(snapshots[0])
+        return exit_code_of(lambda: drive(plan, Channel(keys[0], snapshots[1]), _say))
+
+    try:
+        code = supervised(control)
+    finally:
+        for descriptor in (*keys, *snapshots):
+            os.close(descriptor)
+    return code
+
+
+def _plan(options: RunOptions, interactive: bool) -> RunPlan:
+    """The options as the control process takes them; makes the folder."""
+    from smolpilot.common.errors import UsageError
+    from smolpilot.runtime.robot_run.driving import RunPlan
+    from smolpilot.runtime.scheduling import Merge, Mode, ScheduleOptions
+    from smolpilot.runtime.setup.robot_setup import RobotSetup
+
+    if options.hold_to_run is not None and options.hold_to_run != "space" and len(options.hold_to_run) != 1:
+        raise UsageError(f"--hold-to-run is {options.hold_to_run}.", expected="one letter, or space")
+    if options.merge != "aligned" and options.schedule != "async":
+        raise UsageError(f"--merge {options.merge} is of --schedule async.", fix="leave it out")
+    setup = RobotSetup.load(options.robot)
+    schedule = ScheduleOptions(
+        mode=Mode(options.schedule), merge=Merge(options.merge), refill=options.refill,
+        n_action_steps=options.n_action_steps,
+    )  # fmt: skip
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    same = ("instruction", "episodes", "seconds", "rate", "speed", "go", "realtime", "seed", "start_pose")
+    return RunPlan(
+        setup=setup,
+        source=options.policy,
+        out=_folder(options.out),
+        unattended=not interactive,
+        hold_key=options.hold_to_run,
+        schedule=schedule,
+        policy=_policy_options(options),
+        **{name: given[name] for name in same},
+    )
+
+
+def _policy_options(options: RunOptions) -> dict[str, Any]:
+    from smolpilot.smolvla.transforms.camera_slots import typed_camera_map
+
+    return {
+        "device": options.device,
+        "engine": options.engine,
+        "camera_map": dict(typed_camera_map(options.camera_map)),
+        "num_steps": options.num_steps,
+        "tokenizer": None if options.tokenizer is None else str(options.tokenizer),
+    }
+
+
+def _folder(out: Path | None) -> Path:
+    """A new folder for the run."""
+    import datetime
+
+    from smolpilot.common.errors import UsageError
+
+    if out is None:
+        out = Path("runs", "robot", datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S"))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists already.", expected="a new folder for the run", fix="choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+VERB = Verb(RunOptions, run)

@@ -1,0 +1,336 @@
+"""The control process of `smolpilot run`: from a setup and a policy to an arm that moves, and everything closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from smolpilot.common.errors import DeviceError, SmolpilotError
+from smolpilot.contracts import Joints
+from smolpilot.contracts.run_folder import FRAMES, SETUP, RunFacts, now_text
+from smolpilot.runtime.governed_robot import GovernedRobot
+from smolpilot.runtime.inspection.check_report import CheckLine, CheckReport, Verdict
+from smolpilot.runtime.opening import make_robot
+from smolpilot.runtime.scheduling import Ask, PlannedChunk, Schedule, ScheduleOptions, Turnarounds
+from smolpilot.runtime.setup.robot_setup import RobotSetup
+from smolpilot.runtime.signals import StopSignals
+from smolpilot.version import __version__
+
+from .channel import Channel
+from .pace import ask_for_realtime, no_collection
+from .policy_link import PolicyLink
+from .preflight import (
+    Orders,
+    choose_instruction,
+    far_from_start,
+    orders_of,
+    policy_lines,
+    policy_rate,
+    schedule_lines,
+    start_line,
+)
+from .protocol import OpenPolicy, PolicyAbout
+from .run_record import RunRecord, limit_facts, machine, private_folder
+from .session import Session, SessionOptions
+from .shared_cameras import CameraProcess
+
+type StartPose = Literal["auto", "demonstrations", "setup", "here"]
+_OPENING_S, _CHUNK_S = 900.0, 300.0
+_WARM = 4
+"""Chunks that are computed before an arm moves: the first compiles and allocates, the others say what one takes."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What `smolpilot run` was asked to do; `policy` without the fields that are known later.
+
+    rate: of the control loop, None: the policy's. speed: share of the limits. go: the arm moves. start_pose: where
+    episodes begin; auto: where the demonstrations began, else the setup's start pose, else here.
+    """
+
+    setup: RobotSetup
+    source: str
+    out: Path
+    instruction: str | None = None
+    episodes: int = 1
+    seconds: float | None = None
+    rate: float | None = None
+    speed: float = 1.0
+    go: bool = False
+    unattended: bool = False
+    hold_key: str | None = None
+    realtime: bool = False
+    seed: int = 0
+    start_pose: StartPose = "auto"
+    schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+
+def drive(plan: RunPlan, channel: Channel, say: Callable[[str], None]) -> int:
+    """Run it; 0 when its episodes were run, 1 when a stop ended it. SmolpilotError before anything moves."""
+    with StopSignals() as signals, private_folder() as folder:
+        link = PolicyLink(plan.out / "policy.log")
+        made: list[GovernedRobot] = []
+        frames: Callable[[], Path | None] = lambda: getattr(made[0].driver, "frames", None)  # noqa: E731
+        cameras = CameraProcess(plan.setup, folder, plan.out / "cameras.log", frames)
+        try:
+            about, robot = _opened(plan, folder, link, cameras, made, say)
+            return _Drive(plan, about, robot, link, cameras, channel, say).run(signals)
+        finally:
+            for robot in made:
+                robot.disconnect()
+            cameras.close()
+            link.close()
+
+
+def _opened(
+    plan: RunPlan,
+    folder: Path,
+    link: PolicyLink,
+    cameras: CameraProcess,
+    made: list[GovernedRobot],
+    say: Callable[[str], None],
+) -> tuple[PolicyAbout, GovernedRobot]:
+    """The policy and the arm, without torque; the arm is also put into `made`, so that it is closed whatever comes."""
+    say(f"opening {plan.source} ...")
+    begun = time.monotonic()
+    request = OpenPolicy(
+        folder=str(folder),
+        source=plan.source,
+        owner=f"the robot setup '{plan.setup.name}'",
+        profile=plan.setup.profile.to_yaml(),
+        cameras=tuple(plan.setup.cameras),
+        instruction=plan.instruction,
+        **plan.policy,
+    )
+    about = link.open(request, patience=_OPENING_S)
+    for text in (*about.notes, *(f"warning: {one}" for one in about.warnings)):
+        say(text)
+    say(f"{about.name} is open after {time.monotonic() - begun:.1f} s; connecting to {plan.setup.name} ...")
+    rate = plan.rate or policy_rate(about, plan.setup.profile)
+    robot = make_robot(
+        plan.setup, demonstrated=about.demonstrated, cameras=lambda driver: cameras.cameras(), rate=rate,
+        share=plan.speed,
+    )  # fmt: skip
+    made.append(robot)
+    robot.open()
+    return about, robot
+
+
+class _Drive:
+    """One run, with everything open."""
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        about: PolicyAbout,
+        robot: GovernedRobot,
+        link: PolicyLink,
+        cameras: CameraProcess,
+        channel: Channel,
+        say: Callable[[str], None],
+    ) -> None:
+        self.plan, self.about, self.robot, self.link = plan, about, robot, link
+        self.cameras, self.channel, self.say = cameras, channel, say
+        self.profile = plan.setup.profile
+        self.rate = policy_rate(about, self.profile)
+
+    def run(self, signals: StopSignals) -> int:
+        plan, about = self.plan, self.about
+        instruction = choose_instruction(about, plan.instruction)
+        specs = {name: camera.spec for name, camera in self.robot.cameras.items()}
+        self._judge(policy_lines(about, self.profile, specs, instruction))
+        orders = orders_of(about, self.profile)
+        schedule = self._schedule(orders, instruction)
+        max_age = self.robot.governor.options.max_chunk_age
+        start = self._start()
+        self._judge([
+            *schedule_lines(about, schedule, self.rate, max_age),
+            start_line(about.demonstrated, self.profile, self._begins_at(start), refuse=plan.go),
+        ])  # fmt: skip
+        if signals.reason is not None:
+            raise DeviceError(f"{signals.reason} Nothing was moved, and torque is as it was.")
+        if plan.realtime:
+            self.say(ask_for_realtime())
+        record = RunRecord(
+            plan.out, self._facts(instruction, schedule),
+            units={one.joint: one.unit for one in self.robot.limits.joints},
+            header={"digest": about.digest, "speed": plan.speed, "schedule": schedule.options.model_dump(mode="json")},
+        )  # fmt: skip
+        (plan.out / SETUP).write_text(plan.setup.to_yaml(), encoding="utf-8")
+        session = self._session(orders, schedule, instruction, start, record)
+        if plan.go:
+            self.robot.engage()
+        else:
+            self.robot.rehearse()
+        try:
+            with no_collection():
+                session.run(signals)
+        finally:
+            record.close(session.ended or "failed")
+        self.say(self._farewell(session))
+        return int(session.stopped)
+
+    def _session(
+        self, orders: Orders, schedule: Schedule, instruction: str | None, start: Mapping[str, float] | None,
+        record: RunRecord,
+    ) -> Session:  # fmt: skip
+        plan = self.plan
+        options = SessionOptions(
+            instruction=instruction,
+            episodes=plan.episodes,
+            seconds=plan.seconds,
+            unattended=plan.unattended,
+            dry_run=not plan.go,
+            start=start,
+            park=dict(plan.setup.start_pose),
+            hold_key=plan.hold_key,
+            seed=plan.seed,
+        )
+        kept = plan.out / FRAMES
+        return Session(
+            self.robot, self.link, schedule, orders, options, record,
+            channel=self.channel, recording=lambda on: self.cameras.record(kept if on and plan.go else None),
+            start_problem=self._start_problem, say=self.say,
+        )  # fmt: skip
+
+    def _judge(self, lines: Iterable[CheckLine]) -> None:
+        """Print the lines of a preflight; SmolpilotError where one fails."""
+        report = CheckReport.of(self.plan.setup.name, lines)
+        for verdict, text in report.text(100):
+            if verdict is not None:  # the summary is of the whole, and there is more to come
+                self.say(text)
+        if report.verdict is Verdict.FAIL:
+            raise SmolpilotError("The policy does not run on this arm: see what failed above. Nothing was moved.")
+
+    def _schedule(self, orders: Orders, instruction: str | None) -> Schedule:
+        """The schedule, which knows what a chunk takes."""
+        about = self.about
+        made = Schedule(
+            self.plan.schedule,
+            chunk_size=about.chunk_size,
+            n_action_steps=about.n_action_steps,
+            policy_rate=self.rate,
+            control_rate=self.robot.spec.rate,
+            grippers=[i for i, one in enumerate(self.robot.limits.joints) if one.gripper],
+            turnarounds=Turnarounds(),
+        )
+        self.say(f"computing {_WARM} chunks to see what one takes ...")
+        state = self._state()
+        for number in range(_WARM):
+            reading = self.robot.read()
+            self.link.publish(reading.read_at, 0.0, orders.states(state))
+            begun = time.monotonic()
+            self.link.ask(Ask(-1 - number, 0.0), instruction, seed=self.plan.seed, reset=number == 0)
+            chunk = self._answer(begun)
+            made.turnarounds.add(chunk.arrived_at - begun)
+            problem = self._first_problem(orders.actions(chunk.actions))
+        if problem is not None:
+            self.say(problem)
+        return made
+
+    def _answer(self, begun: float) -> PlannedChunk:
+        while time.monotonic() - begun < _CHUNK_S:
+            for answer in self.link.poll():
+                if isinstance(answer, PlannedChunk):
+                    return answer
+                raise answer[1]
+            if not self.link.alive:
+                raise DeviceError(self.link.why_ended())
+            self.link.wait(0.5)
+        raise DeviceError(f"The policy has given no chunk within {_CHUNK_S:g} s.")
+
+    def _first_problem(self, actions: Joints) -> str | None:
+        """A first action far from the arm is a sign of a wrong unit, order or calibration; said, and left to limits."""
+        limits = self.robot.limits
+        way = np.abs(actions[0] - self.robot.read().position)
+        worst = int(np.argmax(way / (limits.high - limits.low)))
+        if way[worst] <= 0.25 * (limits.high - limits.low)[worst]:
+            return None
+        one = limits.joints[worst]
+        return (
+            f"warning: the first action is {way[worst]:.4g} {one.unit} away from where '{one.joint}' is: is it the "
+            "pose that the demonstrations began in, and are units and calibration those of the recording?"
+        )
+
+    def _state(self) -> Joints:
+        """The arm's state [S], in the profile's order and units."""
+        names = [joint.name for joint in self.profile.action_joints]
+        position = self.robot.read().position
+        return np.array([position[names.index(joint.name)] for joint in self.profile.state_joints])
+
+    def _start(self) -> dict[str, float] | None:
+        """Where episodes begin, by joint of the action; None: where the arm is."""
+        which, setup, demonstrated = self.plan.start_pose, self.plan.setup, self.about.demonstrated
+        if which in ("auto", "demonstrations") and demonstrated is not None:
+            names = [joint.name for joint in self.profile.action_joints]
+            found = {}
+            for pose in demonstrated.start_poses:
+                joint = self.profile.find(pose.name)
+                factor = None if joint is None else joint.factor_from(pose.unit)
+                if joint is not None and factor is not None and joint.name in names:
+                    found[joint.name] = pose.q50 * factor
+            return self._within(found)
+        if which == "demonstrations":
+            raise SmolpilotError("The policy does not say where its demonstrations began.", fix="--start-pose setup")
+        if which == "setup" and not setup.start_pose:
+            raise SmolpilotError(f"The setup '{setup.name}' has no start pose.", fix="--start-pose here")
+        return dict(setup.start_pose) if which in ("auto", "setup") and setup.start_pose else None
+
+    def _within(self, targets: Mapping[str, float]) -> dict[str, float]:
+        """Targets within the limits in force: this arm's may be a little narrower than the recording's."""
+        limits = {one.joint: one for one in self.robot.limits.joints}
+        return {n: min(max(v, limits[n].low.value), limits[n].high.value) for n, v in targets.items()}
+
+    def _begins_at(self, start: Mapping[str, float] | None) -> Joints:
+        """The state [S] in which an episode will begin."""
+        state = self._state()
+        if self.plan.go and start is not None:
+            state = np.array([start.get(joint.name, value)
+                              for joint, value in zip(self.profile.state_joints, state, strict=True)])  # fmt: skip
+        return state
+
+    def _start_problem(self, state: Joints) -> str | None:
+        """Why no episode may begin here; a rehearsal may begin anywhere."""
+        far = far_from_start(self.about.demonstrated, self.profile, state) if self.plan.go else []
+        if not far:
+            return None
+        name, value, unit, low, high = far[0]
+        return f"'{name}' is at {value:.4g} {unit}; the demonstrations began at {low:.4g} to {high:.4g}."
+
+    def _facts(self, instruction: str | None, schedule: Schedule) -> RunFacts:
+        about, plan = self.about, self.plan
+        return RunFacts(
+            policy=plan.source,
+            kind=about.policy_kind,
+            digest=about.digest,
+            engine=about.engine,
+            setup=plan.setup.name,
+            profile=self.profile.name,
+            instruction=instruction or "",
+            rate=self.robot.spec.rate,
+            policy_rate=self.rate,
+            chunk_size=about.chunk_size,
+            n_action_steps=schedule.horizon,
+            speed=plan.speed,
+            dry_run=not plan.go,
+            schedule=schedule.options.model_dump(mode="json"),
+            limits=limit_facts(self.robot.limits),
+            cameras=tuple(self.robot.cameras),
+            started_at=now_text(),
+            smolpilot=__version__,
+            **machine(),
+        )
+
+    def _farewell(self, session: Session) -> str:
+        if not self.plan.go:
+            return f"Ended: {session.ended}. It was a dry run: nothing was sent, and torque is as it was."
+        if self.robot.gone:
+            return "Ended: the arm is gone; its servos hold their last goal while they have power."
+        home = "; `smolpilot robot park` takes the arm to its start pose" if self.plan.setup.start_pose else ""
+        return f"Ended: {session.ended}. Torque is on, the servos hold this pose{home}."

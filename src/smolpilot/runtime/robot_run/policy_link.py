@@ -1,0 +1,182 @@
+"""PolicyLink: the control process's end of the policy process. Asking and looking for answers waits for nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from smolpilot.common.errors import DeviceError, SmolpilotError
+from smolpilot.common.text import plain
+from smolpilot.contracts import Joints
+from smolpilot.runtime.scheduling import Ask, PlannedChunk
+
+from .protocol import (
+    Answered,
+    AskLine,
+    AskNumbers,
+    Blocks,
+    ChunkNumbers,
+    OpenPolicy,
+    PolicyAbout,
+    Refused,
+    StateNumbers,
+)
+
+MODULE = "smolpilot.policies.policy_process"
+_ENDING_S = 3.0
+_SAID = 600  # letters of what the process said last, for messages
+
+
+class PolicyLink:
+    """One policy process: started by `open`, asked by `ask`, its answers fetched by `poll`."""
+
+    def __init__(self, log: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """log: the file that takes what the process prints."""
+        self._log, self._clock = log, clock
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None
+        self._blocks: Blocks | None = None
+        self._rest = b""
+        self._ended: str | None = None
+
+    def open(self, request: OpenPolicy, *, patience: float, command: list[str] | None = None) -> PolicyAbout:
+        """Start the process and wait until the policy is there; the error that it refuses with, and DeviceError when it
+        dies or is not ready in time. command: what to run instead, for tests."""
+        self._blocks = Blocks.at(Path(request.folder), create=True)
+        self._said = self._log.open("ab")
+        # A session of its own: Ctrl-C is for the control process, which has to bring the arm to rest first.
+        self._process = subprocess.Popen(
+            command or [sys.executable, "-m", MODULE],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, start_new_session=True, bufsize=0,
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        for pipe in (self._process.stdin, self._process.stdout):
+            os.set_blocking(pipe.fileno(), False)
+        self._write(request.model_dump_json())
+        deadline = self._clock() + patience
+        while True:
+            for line in self._lines():
+                if '"kind":"refused"' in line:
+                    raise Refused.model_validate_json(line).error()
+                return PolicyAbout.model_validate_json(line)
+            if not self.alive:
+                raise DeviceError(self.why_ended(), expected="a policy that can be opened")
+            if (left := deadline - self._clock()) <= 0:
+                raise DeviceError(f"The policy was not ready within {patience:g} s.", fix="see the policy's log")
+            select.select([self._process.stdout], [], [], min(left, 0.5))
+
+    def publish(self, read_at: float, place: float, state: Joints) -> None:
+        """Show the newest reading, at the place of the playback that is due with it."""
+        assert self._blocks is not None
+        self._blocks.state.write(StateNumbers(read_at, place, state).pack())
+
+    def ask(self, ask: Ask, instruction: str | None, *, seed: int, reset: bool = False) -> None:
+        """Ask for a chunk; what becomes of it comes from `poll`."""
+        assert self._blocks is not None
+        self._blocks.ask.write(AskNumbers(ask.id, ask.place, ask.delay, seed, ask.leftover).pack())
+        self._write(AskLine(id=ask.id, instruction=instruction, reset=reset).model_dump_json())
+
+    def poll(self) -> list[PlannedChunk | tuple[int, SmolpilotError]]:
+        """The answers that have come: chunks, or the number of a request and why there is none."""
+        found: list[PlannedChunk | tuple[int, SmolpilotError]] = []
+        for line in self._lines():
+            if '"kind":"refused"' in line:
+                refused = Refused.model_validate_json(line)
+                found.append((refused.id or 0, refused.error()))
+                continue
+            id_ = Answered.model_validate_json(line).id
+            assert self._blocks is not None
+            numbers = self._blocks.chunk.read()
+            chunk = None if numbers is None else ChunkNumbers.unpack(numbers)
+            if chunk is not None and chunk.id == id_:
+                found.append(PlannedChunk(id_, chunk.actions, chunk.state_at, chunk.captured_at, self._clock()))
+        return found
+
+    def wait(self, seconds: float) -> None:
+        """Until there is an answer to `poll`, the process has ended, or the time is over."""
+        if self._process is not None and self._process.stdout is not None and not self._rest.count(b"\n"):
+            select.select([self._process.stdout], [], [], seconds)
+
+    @property
+    def process(self) -> int | None:
+        """The process's number, while it was not closed."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        if self._process is None:
+            return False
+        code = self._process.poll()
+        if code is not None and self._ended is None:
+            self._ended = _cause(code, self._log)
+        return code is None
+
+    def why_ended(self) -> str:
+        """Why the process ended, in a sentence."""
+        return self._ended or "The policy process was closed."
+
+    def close(self) -> None:
+        """End the process; without effect where there is none."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        try:
+            process.wait(_ENDING_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._said is not None:
+            self._said.close()
+
+    def _write(self, line: str) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        # A process that has ended is told by `alive`; one that reads nothing any more by its answers not coming.
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line.encode() + b"\n")
+
+    def _lines(self) -> list[str]:
+        """Whole lines that have come."""
+        if self._process is None or self._process.stdout is None:
+            return []
+        while True:
+            try:
+                more = os.read(self._process.stdout.fileno(), 65_536)
+            except BlockingIOError:
+                break
+            if not more:
+                break
+            self._rest += more
+        *lines, self._rest = self._rest.split(b"\n")
+        return [line.decode() for line in lines]
+
+
+def _cause(code: int, log: Path) -> str:
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = " (by hand, or by the system because memory ran out: `dmesg` tells)" if name == "SIGKILL" else ""
+        return f"The policy process was killed by {name}{hint}."
+    said = plain(_last(log), _SAID)
+    return f"The policy process ended with exit code {code}{f': {said}' if said else ''}."
+
+
+def _last(log: Path) -> str:
+    """The last line of what the process printed."""
+    with contextlib.suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+    return ""
