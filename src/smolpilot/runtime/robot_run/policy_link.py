@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from smolpilot.common.errors import DeviceError, SmolpilotError
 from smolpilot.common.text import plain
@@ -35,7 +35,32 @@ _ENDING_S = 3.0
 _SAID = 600  # letters of what the process said last, for messages
 
 
-class PolicyLink:
+class ChunkSource(Protocol):
+    """Who computes chunks, as a session sees it: nothing waits but the computing itself."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is anybody to answer."""
+        ...
+
+    def why_ended(self) -> str:
+        """Why there is nobody, in a sentence."""
+        ...
+
+    def publish(self, read_at: float, place: float, state: Joints) -> None:
+        """Show the newest reading [S], at the place of the playback that is due with it."""
+        ...
+
+    def ask(self, ask: Ask, instruction: str | None, *, seed: int, reset: bool = False) -> None:
+        """Ask for a chunk; what becomes of it comes from `poll`. reset: the first one of an episode."""
+        ...
+
+    def poll(self) -> list[PlannedChunk | tuple[int, SmolpilotError]]:
+        """The answers that have come: chunks, or the number of a request and why there is none."""
+        ...
+
+
+class PolicyLink(ChunkSource):
     """One policy process: started by `open`, asked by `ask`, its answers fetched by `poll`."""
 
     def __init__(self, log: Path, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -7,7 +7,7 @@ import datetime
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class RunRecord:
 
 
 @contextlib.contextmanager
-def private_folder(prefix: str = "smolpilot-run-"):  # type: ignore[no-untyped-def]
+def private_folder(prefix: str = "smolpilot-run-") -> Iterator[Path]:
     """A folder for what processes share, in memory where the system has a place for that; gone afterwards."""
     import tempfile
 

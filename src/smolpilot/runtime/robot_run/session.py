@@ -24,7 +24,7 @@ from smolpilot.runtime.signals import StopSignals
 
 from .channel import Channel
 from .pace import Pace
-from .policy_link import PolicyLink
+from .policy_link import ChunkSource
 from .preflight import Orders
 from .run_record import RunRecord
 from .snapshot import Key, Phase, Snapshot
@@ -78,7 +78,7 @@ class Session:
     def __init__(
         self,
         robot: GovernedRobot,
-        link: PolicyLink,
+        link: ChunkSource,
         schedule: Schedule,
         orders: Orders,
         options: SessionOptions,
@@ -239,6 +239,8 @@ class Session:
 
     def _follow(self, now: float, reading: JointReadings) -> None:
         """Go on to the next phase where this one is over."""
+        if self.phase is Phase.ENDED:
+            return
         stop = self._robot.governor.stop
         if stop is not None:
             self._stopped(stop.reason)
