@@ -124,12 +124,17 @@ class _Showing:
         *lines, self._rest = (self._rest + more).split(b"\n")
         for line in lines:
             folder = json.loads(line)["record"]
-            self._folder = None
-            if folder is not None:
-                self._folder = Path(folder)
-                for name in self._shown:
-                    frame_file(self._folder, name, 0).parent.mkdir(parents=True, exist_ok=True)
+            self._record(None if folder is None else Path(folder))
         return True
+
+    def _record(self, folder: Path | None) -> None:
+        self._folder = folder
+        try:
+            for name in self._shown if folder is not None else ():
+                assert folder is not None
+                frame_file(folder, name, 0).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._unrecorded(error)
 
     def _show(self, name: str, one: _Shown) -> None:
         if one.failed:
@@ -153,9 +158,13 @@ class _Showing:
         path = frame_file(folder, name, image.captured_at)
         try:
             Image.fromarray(image.image).save(path, quality=JPEG_QUALITY, subsampling=0)
-        except OSError as error:  # a full disk: the arm has to go on seeing
-            self._folder = None
-            _say(self._answers, {"unrecorded": plain(error, LIMIT)})
+        except OSError as error:
+            self._unrecorded(error)
+
+    def _unrecorded(self, error: OSError) -> None:
+        """A full disk, as a rule: the arm has to go on seeing."""
+        self._folder = None
+        _say(self._answers, {"unrecorded": plain(error, LIMIT)})
 
 
 def _close(cameras: dict[str, Camera]) -> None:
