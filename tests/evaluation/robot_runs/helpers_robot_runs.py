@@ -92,9 +92,7 @@ def ticks(
             continue
         number = first + row
         due = START + number / rate
-        sent = SentAction(
-            values, values, due + (late or {}).get(row, 0.0), seen[row], (flags or {}).get(row, {}), stop
-        )
+        sent = SentAction(values, values, due + (late or {}).get(row, 0.0), seen[row], (flags or {}).get(row, {}), stop)
         id_ = ids[row]
         chunk = None if id_ is None else ChunkStep(id_, row - begun[id_], START + (captured or {}).get(id_, 0.0))
         found.append(Tick(number, sent, {STATE: due - 0.01}, (source or {}).get(row, "policy"), chunk, episode))
@@ -133,7 +131,9 @@ def example_run(folder: Path, *, rate: float = 60.0, seconds: float = 20.0, join
         ids = np.arange(count) // chunk_ticks
         offset = random.normal(0, 0.6, (ids[-1] + 1, len(joints)))
         commanded = 40 * np.sin(2 * np.pi * speed * time[:, None] + phase + episode) + offset[ids]
-        measured = np.concatenate([commanded[:1].repeat(4, axis=0), commanded[:-4]]) + random.normal(0, 0.05, commanded.shape)
+        measured = np.concatenate([commanded[:1].repeat(4, axis=0), commanded[:-4]]) + random.normal(
+            0, 0.05, commanded.shape
+        )
         flags: dict[int, Mapping[str, tuple[str, ...]]] = {}
         if episode == 1:
             flags |= {row: {Flag.VELOCITY: (joints[1], joints[2])} for row in range(count // 3, count // 3 + 90)}
