@@ -47,6 +47,7 @@ SAME_NAME = {
     "opening": "of policies; of arms",
     "options": "of a copy of a dataset; the package of train's",
     "packets": "of a servo bus; of a video",
+    "page": "of `dataset check`; of a robot run",
     "paths": "LeRobot's templates; where the files of a dataset with findings really lie",
     "policy": "the contract; SmolVLA behind it",
     "pusht": "the environment; its simulator, which runs in any interpreter",

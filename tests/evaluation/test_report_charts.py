@@ -8,7 +8,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from smolpilot.evaluation.reports.charts import Axis, Chart, Row, axis_of, bar_rows, interval_rows, stacked_rows
+from smolpilot.evaluation.reports.charts import (
+    Axis,
+    Chart,
+    Row,
+    axis_of,
+    bar_rows,
+    interval_rows,
+    stacked_rows,
+    strip_rows,
+)
 
 
 def numbers(path: str) -> list[float]:
@@ -61,9 +70,28 @@ def test_rows_are_well_formed_whatever_their_names_are() -> None:
         interval_rows([Row(bad, "policy", 50, (10, 90)), Row("none", "floor", None)], axis),
         bar_rows([Row(bad, "policy", 20, marks=[("hold", 30), ("mean", None), ("mean", float("nan"))])], axis),
         stacked_rows([(bad, [("both", 3), ("neither", 0)])], axis),
+        strip_rows([(bad, [(10, 20, 0.5)]), ("none", [])], axis, "clamped", marks=[("seam", 40)]),
     ):
         root = ElementTree.fromstring(svg.replace("\x00", ""))
         assert root.attrib["role"] == "img"
         assert not list(root.iter("b"))
         assert "\u202e" not in svg
         assert "nan" not in svg
+
+
+def test_a_strip_is_where_its_stretch_is_and_darker_the_stronger_it_is() -> None:
+    svg = strip_rows([("pan", [(0, 50, 0.0), (50, 100, 1.0)])], Axis("time", 0, 100), "clamped", marks=[("seam", 50)])
+    first, second = (one.attrib for one in ElementTree.fromstring(svg).iter("rect"))
+    left, width = float(first["x"]), float(first["width"])
+    assert (float(second["x"]), float(second["width"])) == pytest.approx((left + width, width))
+    assert (first["fill-opacity"], second["fill-opacity"]) == ("0.30", "1.00")
+    assert numbers(lines(svg)[0])[0] == pytest.approx(left + width)
+
+
+def test_many_uprights_are_one_element() -> None:
+    chart = Chart(Axis("x", 0, 10), Axis("y", 0, 1))
+    chart.uprights([0, 5, 10], "seam")
+    (path,) = lines(chart.svg())
+    assert path.count("M") == path.count("V") == 3
+    places = numbers(path)[::3]
+    assert places[1] == pytest.approx((places[0] + places[2]) / 2)

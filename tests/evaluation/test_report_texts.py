@@ -20,7 +20,11 @@ from .helpers_report import make_metrics, make_predictions
 
 FOLDER = Path(package.__file__).parent
 TEXTS: dict[str, dict[str, str]] = yaml.safe_load((FOLDER / "texts.yaml").read_text(encoding="utf-8"))
-SOURCES = [*FOLDER.glob("*.py"), *(FOLDER.parent / "templates").glob("*.j2")]
+SOURCES = [
+    *FOLDER.glob("*.py"),
+    *(FOLDER.parent / "robot_runs").glob("*.py"),
+    *(FOLDER.parent / "templates").glob("*.j2"),
+]
 LOOKED_UP = {
     "fact",
     "noun",
@@ -33,6 +37,8 @@ LOOKED_UP = {
     "decision",
     "paired",
     "moment",
+    "run_end",
+    "run_mark",
 }
 
 
@@ -71,8 +77,8 @@ def test_every_text_is_asked_for_and_every_one_asked_for_is_there() -> None:
 
 def test_no_template_writes_a_sentence_of_its_own() -> None:
     """A word between tags that is neither a value nor a text of the table would be half translated."""
-    allowed = {"English", "中文", "MAE", "RMSE", "CSV", "p", "p50", "p95", "s", "NaN"}
-    for name in ("eval", "rollout", "stages", "demo", "parts", "report"):
+    allowed = {"English", "中文", "MAE", "RMSE", "CSV", "p", "p50", "p95", "p99", "s", "NaN"}
+    for name in ("eval", "rollout", "stages", "demo", "robot_run", "parts", "report"):
         content = (FOLDER.parent / "templates" / f"{name}.html.j2").read_text(encoding="utf-8")
         content = re.sub(r"\{%-? *block title *%\}.*?\{%-? *endblock", "", content)
         content = re.sub(r"\{[{%#].*?[}%#]\}", "", content, flags=re.DOTALL)

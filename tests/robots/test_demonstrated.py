@@ -81,6 +81,24 @@ def test_the_numbers_are_those_of_the_definition() -> None:
     assert pan.velocity == pytest.approx(1.5 * (20 + 0.997 * 20))
 
 
+def test_a_sine_gives_the_root_mean_square_of_its_jerk() -> None:
+    """A whole number of periods of A sin(wt): its jerk is A w³ cos(wt), the root mean square of that A w³ / sqrt(2)."""
+    rate, amplitude, omega = 100.0, 40.0, 2 * math.pi * 0.5
+    time = np.arange(1_000) / rate
+    one = np.stack([amplitude * np.sin(omega * time), np.full_like(time, 7.0)], axis=1)
+    pan, lift = of(one, one + 500, rate=rate).joints  # and where one episode ends, nothing jumps
+    assert pan.rms_jerk == pytest.approx(amplitude * omega**3 / math.sqrt(2), rel=2e-3)
+    assert lift.rms_jerk is None
+
+
+def test_the_jerk_is_that_of_the_definition() -> None:
+    """0 0 0 1 0: third differences 1 and -3 at 10 per second, over both episodes; the short one has none."""
+    (pan, _) = of(twice([0, 0, 0, 1, 0]), twice([5, 6, 5]), twice([0, 0, 0, 2])).joints
+    assert pan.rms_jerk == pytest.approx(1000 * math.sqrt((1 + 9 + 4) / 3))
+    assert of(twice([0, 1, 5])).joints[0].rms_jerk is None  # three frames
+    assert of(twice([0, 1, 2, 3])).joints[0].rms_jerk == 0
+
+
 def test_a_jump_between_two_episodes_is_no_motion() -> None:
     first, second = twice([0, 1, 2, 3, 4, 6]), twice([90, 91, 92, 93, 94, 96])
     alone, both = of(first), of(first, second)
@@ -211,6 +229,7 @@ def test_of_several_the_highest_limit_and_the_widest_start_hold() -> None:
     for found, one, other in zip(both.joints, slow.joints, fast.joints, strict=True):
         assert found.velocity == max(one.velocity or 0, other.velocity or 0)
         assert found.acceleration == max(one.acceleration or 0, other.acceleration or 0)
+        assert found.rms_jerk == max(one.rms_jerk or 0, other.rms_jerk or 0)
     assert slow.joints[1].velocity is None
     pan = both.start_poses[0]
     assert (pan.q00, pan.q50, pan.q100) == (0, 0, 20)
@@ -251,11 +270,29 @@ def write(folder: Path, values: object) -> Path:
 def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
     found = of(np.stack([np.arange(9.0) ** 2, np.zeros(9)], axis=1))
     values = found.to_json()
-    assert values["joints"][1] == {"name": "lift", "unit": "deg", "velocity": None, "acceleration": None}
+    assert values["joints"][1] == {
+        "name": "lift",
+        "unit": "deg",
+        "velocity": None,
+        "acceleration": None,
+        "rms_jerk": None,
+    }
     assert values["origins"] == [{"dataset": "d", "fingerprint": "dddd", "rate": 10.0, "frames": 9, "episodes": [0]}]
     assert Demonstrated.from_json(values) == found
     assert read_demonstrated(write(tmp_path, values)) == found
     assert read_demonstrated(str(tmp_path)) == found
+
+
+def test_a_file_without_the_jerk_is_read() -> None:
+    found = of(twice([0, 1, 3, 7]))
+    assert found.joints[0].rms_jerk is not None
+    values = found.to_json()
+    for joint in values["joints"]:
+        del joint["rms_jerk"]
+    read = Demonstrated.from_json(values)
+    assert [joint.rms_jerk for joint in read.joints] == [None, None]
+    assert read.joints[0].velocity == found.joints[0].velocity
+    assert [joint.rms_jerk for joint in together([read, found]).joints] == [joint.rms_jerk for joint in found.joints]
 
 
 def test_a_folder_without_the_file_keeps_none(tmp_path: Path) -> None:
@@ -279,6 +316,8 @@ def change(values: Any, place: str, value: object) -> None:
         ("joints.0.velocity", -3.5, "joints.0.velocity is -3.5: "),
         ("joints.1.acceleration", math.nan, "joints.1.acceleration is .*finite"),
         ("joints.1.acceleration", math.inf, "joints.1.acceleration is .*finite"),
+        ("joints.1.rms_jerk", -1.0, "joints.1.rms_jerk is -1.0"),
+        ("joints.1.rms_jerk", math.inf, "joints.1.rms_jerk is .*finite"),
         ("joints.0.velocity", "fast", "joints.0.velocity is 'fast'"),
         ("joints.0.velocity", True, "joints.0.velocity is True"),
         ("joints.0.unit", "furlong", "joints.0.unit is 'furlong'"),
@@ -331,9 +370,9 @@ def test_the_table_has_a_line_for_each_joint_and_says_what_is_not_known() -> Non
     cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
     assert header[0] == "joint"
     assert cells == [
-        ["pan", "30 deg/s", "not known", "3.25 deg", "3.25 to 3.25"],
-        ["lift", "not known", "not known", "-", "-"],
-        ["sensor", "-", "-", "7 deg", "7 to 7"],
+        ["pan", "30 deg/s", "not known", "0 deg/s³", "3.25 deg", "3.25 to 3.25"],
+        ["lift", "not known", "not known", "not known", "-", "-"],
+        ["sensor", "-", "-", "-", "7 deg", "7 to 7"],
     ]
     assert origin_text(found) == (
         "1.5 times the 99.9 % quantile of the commanded motion in 1 episode of d (5 frames, 10 per second)"

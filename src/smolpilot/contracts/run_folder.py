@@ -67,8 +67,9 @@ class RunFacts(_Strict):
 
     policy: what was opened; digest: of its bundle, None where it is none. setup: name of the robot setup; profile: its
     robot. rate: ticks of the control loop per second; policy_rate: actions of a chunk per second. speed: share of the
-    limits. schedule: its options as JSON. ended: why the run ended, None while it goes on or where it was cut off.
-    process: the number of the control process, on `host`.
+    limits. schedule: its options as JSON. demonstrated_jerk: joint -> RMS jerk of the demonstrations' commands, in its
+    unit per s³, for the joints where that is known; None where the policy keeps none. ended: why the run ended, None
+    while it goes on or where it was cut off. process: the number of the control process, on `host`.
     """
 
     format: Literal["smolpilot-robot-run/1"] = "smolpilot-robot-run/1"
@@ -87,6 +88,7 @@ class RunFacts(_Strict):
     dry_run: bool
     schedule: dict[str, Any]
     limits: tuple[LimitFacts, ...]
+    demonstrated_jerk: dict[str, _Seconds] | None = None
     cameras: tuple[str, ...]
     started_at: str
     host: str

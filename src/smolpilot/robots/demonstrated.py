@@ -3,7 +3,9 @@
 The limit of a joint's velocity is 1.5 times the 99.9 % quantile of |a[t+1] - a[t]| * rate, that of its acceleration 1.5
 times the same quantile of |v[t+1] - v[t]| * rate, where a are commanded positions and v the signed velocities between
 them, within one episode. Both are in the profile's units (per s, per s²). Angles are not wrapped: a command that jumps
-from 179 to -179 degrees counts as a step of 358, as it would be sent. Loads no torch.
+from 179 to -179 degrees counts as a step of 358, as it would be sent. `rms_jerk` limits nothing: it is the root of the
+mean of (the change of acceleration from frame to frame * rate)² over all episodes, which the report of a robot run
+shows beside the run's own. Loads no torch.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ type Rows = npt.NDArray[np.floating]
 type Episode = tuple[Rows, Rows]
 """The actions [T, A] and states [T, S] of one episode, in the profile's order and units."""
 _Positive = Annotated[float, pydantic.Field(gt=0)]
+_NotNegative = Annotated[float, pydantic.Field(ge=0)]
 _Name = Annotated[str, pydantic.Field(min_length=1, max_length=1_000)]
 
 
@@ -46,13 +49,16 @@ class JointLimits(_Strict):
     """The limits of one commanded joint in `unit` per s and per s²; None where the demonstrations say nothing of it.
 
     That is so for a joint that never moved, or so seldom that more than 99.9 % of its steps are rounding, and where no
-    episode has the two (velocity) or three (acceleration) frames that it takes.
+    episode has the two (velocity) or three (acceleration) frames that it takes. rms_jerk: how smoothly it was
+    commanded, in `unit` per s³, no limit; None for a joint that never moved, where no episode has four frames, and in
+    files of before.
     """
 
     name: _Name
     unit: Unit
     velocity: _Positive | None
     acceleration: _Positive | None
+    rms_jerk: _NotNegative | None = None
 
 
 class StartPose(_Strict):
@@ -87,8 +93,8 @@ class Origin(_Strict):
 class Demonstrated(_Strict):
     """Limits of the action's joints and start poses of the state's, both in the order of the profile's vectors.
 
-    origins: where they come from, the newest first. Of several, each limit is the highest of its joint, each start
-    range the widest, and the median that of the newest.
+    origins: where they come from, the newest first. Of several, each limit and each jerk is the highest of its joint,
+    each start range the widest, and the median that of the newest.
     """
 
     format: Literal[1] = 1
@@ -192,6 +198,7 @@ def together(parts: Sequence[Demonstrated]) -> Demonstrated:
         joint.model_copy(update={
             "velocity": _highest(part.joints[i].velocity for part in parts),
             "acceleration": _highest(part.joints[i].acceleration for part in parts),
+            "rms_jerk": _highest(part.joints[i].rms_jerk for part in parts),
         })
         for i, joint in enumerate(first.joints)
     )  # fmt: skip
@@ -228,6 +235,8 @@ class _Collected:
     def __init__(self, profile: RobotProfile, frames: int) -> None:
         self._action, self._state = profile.action_joints, profile.state_joints
         self._steps, self._changes = (_Largest(len(self._action), frames) for _ in range(2))
+        self._jerk_squares, self._jerks = np.zeros(len(self._action)), 0
+        self._span = np.zeros(len(self._action))  # the widest range of an episode
         self._starts: list[Rows] = []
         self._low, self._high = np.full(len(self._action), np.inf), np.full(len(self._action), -np.inf)
         self.frames = 0
@@ -248,6 +257,10 @@ class _Collected:
         steps = np.diff(action, axis=0)
         self._steps.add(np.abs(steps))
         self._changes.add(np.abs(np.diff(steps, axis=0)))
+        third = np.diff(steps, 2, axis=0)
+        self._jerk_squares += (third**2).sum(axis=0)
+        self._jerks += len(third)
+        self._span = np.maximum(self._span, np.ptp(action, axis=0))
         self._starts.append(state[0].copy())  # a view would hold the episode
         self._low, self._high = np.minimum(self._low, action.min(axis=0)), np.maximum(self._high, action.max(axis=0))
         self.frames += len(action)
@@ -257,8 +270,11 @@ class _Collected:
         noise = still_range(self._low, self._high)
         velocity = self._above_noise(self._steps, noise, FACTOR * rate)
         acceleration = self._above_noise(self._changes, noise, FACTOR * rate**2)
+        jerk = self._rms_jerk(noise, rate)
         return tuple(
-            JointLimits(name=joint.name, unit=joint.unit, velocity=velocity[i], acceleration=acceleration[i])
+            JointLimits(
+                name=joint.name, unit=joint.unit, velocity=velocity[i], acceleration=acceleration[i], rms_jerk=jerk[i]
+            )
             for i, joint in enumerate(self._action)
         )
 
@@ -271,6 +287,11 @@ class _Collected:
             StartPose(name=joint.name, unit=joint.unit, **dict(zip(names, found[:, i].tolist(), strict=True)))
             for i, joint in enumerate(self._state)
         )
+
+    def _rms_jerk(self, noise: Rows, rate: float) -> list[float | None]:
+        found = np.sqrt(self._jerk_squares / max(1, self._jerks)) * rate**3
+        known = (self._span > noise) & (self._jerks > 0)
+        return [float(value) if says else None for value, says in zip(found, known, strict=True)]
 
     @staticmethod
     def _above_noise(steps: _Largest, noise: Rows, scale: float) -> list[float | None]:

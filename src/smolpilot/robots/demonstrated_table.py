@@ -8,7 +8,7 @@ from smolpilot.common.text import plain, pluralize
 
 from .demonstrated import Demonstrated, JointLimits, Origin, StartPose
 
-_HEADER = ("joint", "velocity", "acceleration", "starts at", "1 to 99 % of starts")
+_HEADER = ("joint", "velocity", "acceleration", "RMS jerk", "starts at", "1 to 99 % of starts")
 _UNKNOWN = "not known"
 
 
@@ -32,9 +32,13 @@ def table_lines(demonstrated: Demonstrated) -> list[str]:
 
 def _row(name: str, limits: JointLimits | None, start: StartPose | None) -> tuple[str, ...]:
     fast = (
-        (_value(limits.velocity, f"{limits.unit}/s"), _value(limits.acceleration, f"{limits.unit}/s²"))
+        (
+            _value(limits.velocity, f"{limits.unit}/s"),
+            _value(limits.acceleration, f"{limits.unit}/s²"),
+            _value(limits.rms_jerk, f"{limits.unit}/s³"),
+        )
         if limits
-        else "--"
+        else "---"
     )
     where = (f"{start.q50:.4g} {start.unit}", f"{start.q01:.4g} to {start.q99:.4g}") if start else "--"
     return (plain(name, 60), *fast, *where)

@@ -116,6 +116,11 @@ class Chart:
         (place,) = self._columns([x])
         self._marks.append(f'<path class="line {kind}" d="M{_n(place)} {_TOP}V{self._height - _BOTTOM}"/>')
 
+    def uprights(self, places: Numbers, kind: str) -> None:
+        """Many of them, in one element."""
+        lines = "".join(f"M{_n(x)} {_TOP}V{self._height - _BOTTOM}" for x in self._columns(places))
+        self._marks.append(f'<path class="line {kind}" d="{lines}"/>')
+
     def span(self, low: float, high: float, kind: str) -> None:
         """A shaded stretch of the x axis."""
         left, right = self._columns([low, high])
@@ -198,6 +203,33 @@ def stacked_rows(rows: Sequence[tuple[Text, Sequence[tuple[str, int]]]], axis: A
             parts.append(_rect(left, top, max(right - left - 1, 0.5), 16, f"area {kind}"))
             if right - left > 9 * len(str(count)):
                 parts.append(f'<text class="mid on {kind}" x="{_n((left + right) / 2)}" y="{top + 12}">{count}</text>')
+    return _with_axis(parts, len(rows), axis)
+
+
+def strip_rows(
+    rows: Sequence[tuple[Text, Sequence[tuple[float, float, float]]]],
+    axis: Axis,
+    kind: str,
+    *,
+    marks: Sequence[tuple[str, float]] = (),
+) -> markupsafe.Markup:
+    """For each row stretches (begin, end, strength from 0 to 1) on a line, stronger ones darker; names at the left.
+
+    marks: kind and place of lines over all rows.
+    """
+    parts = []
+    for mark, place in marks:
+        (x,) = _along(axis, [place])
+        parts.append(f'<path class="line {mark}" d="M{_n(x)} 0V{len(rows) * _ROW + 4}"/>')
+    for number, (name, stretches) in enumerate(rows):
+        middle = number * _ROW + _ROW / 2 + 2
+        parts.append(_name(name, middle + 4))
+        parts.append(f'<path class="grid" d="M{_LABELS} {_n(middle)}H{WIDTH - _RIGHT}"/>')
+        for begin, end, strength in stretches:
+            left, right = _along(axis, [begin, end])
+            opacity = f' fill-opacity="{0.3 + 0.7 * min(1.0, strength):.2f}"'
+            rect = _rect(left, middle - 8, max(right - left, 1.0), 16, f"area {kind}")
+            parts.append(rect.replace("/>", f"{opacity}/>"))
     return _with_axis(parts, len(rows), axis)
 
 
