@@ -70,8 +70,9 @@ _MOVES = (Phase.APPROACH, Phase.RUNNING)
 class RunView:
     """A snapshot for a terminal of any size; at 80x24 six joints with all their numbers.
 
-    silent: seconds since it came. keys: whether there is a keyboard; else Ctrl-C is named. Where joints do not fit,
-    those are shown that move most, and those without an answer or outside their limits before them.
+    silent: seconds since it came, infinite where none follows. keys: whether there is a keyboard; else Ctrl-C is named.
+    Where joints do not fit, those are shown that move most, and those without an answer or outside their limits before
+    them.
     """
 
     snapshot: Snapshot
@@ -80,7 +81,7 @@ class RunView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         one, width, height = self.snapshot, options.max_width, options.max_height
-        head, foot = self._head(width), _filled(_foot(one, self.keys), width)
+        head, foot = self._head(width), _filled(self._foot(), width)
         rates = [*_filled(_rates(one), width), *_filled(_ages(one), width)]
         if height >= _LOW:
             head += rates
@@ -107,9 +108,30 @@ class RunView:
         lines = _filled([*parts, Text(plain(one.schedule))], width)
         lines.append(Text(plain(one.instruction), "bold", no_wrap=True, overflow="ellipsis"))
         if self.silent > SILENT and one.phase is not Phase.ENDED:
-            said = f"Nothing heard from the control process for {self.silent:.0f} s: what is shown is old."
+            said = (
+                "The control process has ended. This is the last that it told."
+                if math.isinf(self.silent)
+                else f"Nothing heard from the control process for {self.silent:.0f} s: what is shown is old."
+            )
             lines.insert(0, Text(said, "bold white on red", no_wrap=True, overflow="ellipsis"))
         return lines
+
+    def _foot(self) -> list[Text]:
+        one = self.snapshot
+        if one.phase is Phase.ENDED or math.isinf(self.silent):
+            return [Text("The run has ended.")]
+        if not self.keys:
+            return [Text.assemble(("Ctrl-C", "bold"), ": stop and hold, and end the run"), Text("(no keyboard here)")]
+        parts = []
+        hold = None if one.hold_to_run is None else plain(one.hold_to_run.lower(), _NAME)
+        if hold is not None and one.phase in _MOVES:
+            parts.append(Text.assemble((f"hold {hold}", "bold reverse"), ": it moves; let go: it stops"))
+        parts += [
+            Text.assemble((_PRESSED[key], "bold"), f": {words}")
+            for key, words in KEYS[one.phase]
+            if _PRESSED[key] != hold
+        ]
+        return parts
 
 
 def _rates(one: Snapshot) -> list[Text]:
@@ -168,21 +190,6 @@ def _stop(one: Snapshot, console: Console, width: int, most: int) -> list[Text]:
         lines[-1].truncate(width - 1)
         lines[-1].append("…")
     return lines
-
-
-def _foot(one: Snapshot, keys: bool) -> list[Text]:
-    if one.phase is Phase.ENDED:
-        return [Text("The run has ended.")]
-    if not keys:
-        return [Text.assemble(("Ctrl-C", "bold"), ": stop and hold, and end the run"), Text("(no keyboard here)")]
-    parts = []
-    hold = None if one.hold_to_run is None else plain(one.hold_to_run.lower(), _NAME)
-    if hold is not None and one.phase in _MOVES:
-        parts.append(Text.assemble((f"hold {hold}", "bold reverse"), ": it moves; let go: it stops"))
-    parts += [
-        Text.assemble((_PRESSED[key], "bold"), f": {words}") for key, words in KEYS[one.phase] if _PRESSED[key] != hold
-    ]
-    return parts
 
 
 def _joints(one: Snapshot, rows: int, console: Console, options: ConsoleOptions) -> Iterable[Table | Text]:
