@@ -45,13 +45,13 @@ def attend(snapshots: int, keys: int, ended: Callable[[], bool], *, hold_key: st
             try:
                 stack.enter_context(keyboard)
             except OSError as error:
-                shown.say(f"No keys: {error}. Ctrl-C stops and holds.")
+                shown.say(f"No keys: {error}. Ctrl-C, or `kill {os.getpid()}`, stops and holds.")
                 keyboard = None
-        _attend(_Source(snapshots), _Sink(keys), keyboard, shown, ended)
+        _attend(SnapshotPipe(snapshots), KeyPipe(keys), keyboard, shown, ended)
 
 
 def _attend(
-    source: _Source, sink: _Sink, keyboard: Keyboard | None, shown: _Careful, ended: Callable[[], bool]
+    source: SnapshotPipe, sink: KeyPipe, keyboard: Keyboard | None, shown: _Careful, ended: Callable[[], bool]
 ) -> None:
     newest: Snapshot | None = None
     came_at, drawn_at, over = time.monotonic(), -math.inf, False
@@ -84,7 +84,7 @@ def _wait(descriptors: list[int | None]) -> None:
     poll.poll(1_000 * _WAIT_S)
 
 
-class _Source:
+class SnapshotPipe:
     """The snapshots of a pipe, as far as they have come."""
 
     def __init__(self, descriptor: int) -> None:
@@ -117,7 +117,7 @@ class _Source:
                 yield Snapshot.model_validate_json(one)
 
 
-class _Sink:
+class KeyPipe:
     """Keys into a pipe that may be full, or whose other end is gone."""
 
     def __init__(self, descriptor: int) -> None:

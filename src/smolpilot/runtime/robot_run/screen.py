@@ -180,7 +180,8 @@ class Lines:
         """Write a line, or nothing."""
         self._output.write(b"")
         now = time.monotonic()
-        state = snapshot.phase, snapshot.episode, snapshot.stop, math.isinf(silent)
+        gone = math.isinf(silent) and snapshot.phase is not Phase.ENDED
+        state = snapshot.phase, snapshot.episode, snapshot.stop, gone
         if (state == self._last and now - self._at < _EVERY_S) or self._output.behind:
             return
         self._last, self._at = state, now
