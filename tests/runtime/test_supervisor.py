@@ -181,3 +181,71 @@ def test_without_fork_it_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert supervised(drive) == 4
     assert len(here) == 1
+
+
+def test_the_parent_attends_until_the_control_process_has_ended() -> None:
+    seen: list[bool] = []
+    reader, writer = os.pipe()
+
+    def attend(ended: Callable[[], bool]) -> None:
+        seen.append(ended())
+        os.write(writer, b"x")  # the control process ends only now
+        until = time.monotonic() + 20
+        while not ended() and time.monotonic() < until:
+            time.sleep(0.005)
+        seen.extend((ended(), ended()))
+
+    try:
+        assert supervised(lambda: len(os.read(reader, 1)) + 7, attend) == 8
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert seen == [False, True, True]
+
+
+def test_a_killed_control_process_is_named_when_it_was_attended(capfd: pytest.CaptureFixture[str]) -> None:
+    def attend(ended: Callable[[], bool]) -> None:
+        until = time.monotonic() + 20
+        while not ended() and time.monotonic() < until:
+            time.sleep(0.005)
+
+    assert supervised(kills_itself(signal.SIGKILL), attend) == KILLED
+    assert "error: the control process was killed by SIGKILL" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault of ours"), KeyboardInterrupt(), SystemExit(9), None])
+def test_the_parent_waits_however_attending_ends(
+    error: BaseException | None, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def attend(ended: Callable[[], bool]) -> None:
+        (tmp_path / "over").touch()
+        if error is not None:
+            raise error
+
+    def drive() -> int:
+        until = time.monotonic() + 20
+        while not (tmp_path / "over").exists() and time.monotonic() < until:
+            time.sleep(0.005)
+        time.sleep(0.05)
+        (tmp_path / "driven").touch()
+        return 6
+
+    assert supervised(drive, attend) == 6
+    assert (tmp_path / "driven").exists(), "it was waited for"
+    said = capfd.readouterr().err
+    if error is None:
+        assert said == ""
+    else:
+        assert said == (
+            f"error: what shows the run and reads its keys has failed ({type(error).__name__}: {error}). "
+            "The control process goes on; Ctrl-C stops it and holds the arm.\n"
+        )
+
+
+def test_sigterm_reaches_the_control_process_also_while_it_is_attended() -> None:
+    def attend(ended: Callable[[], bool]) -> None:
+        until = time.monotonic() + 20
+        while not ended() and time.monotonic() < until:
+            time.sleep(0.005)
+
+    assert supervised(waits_for_a_stop(lambda: os.kill(os.getppid(), signal.SIGTERM)), attend) == 5

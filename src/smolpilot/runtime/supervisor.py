@@ -16,13 +16,16 @@ KILLED = 1
 """Exit code when the control process was killed: what it did is unfinished."""
 
 
-def supervised(drive: Callable[[], int]) -> int:
+def supervised(drive: Callable[[], int], attend: Callable[[Callable[[], bool]], None] | None = None) -> int:
     """Run `drive` in a process of its own, wait for it, and say why it ended if it did not end by itself.
 
     Nothing is restarted: an arm that begins to move again by itself is a hazard. Signals go to the control process,
     which stops and holds; Ctrl-C in a terminal reaches it directly. It is asked to end when this process is killed.
     The exit code is that of `drive`. Call it before any thread is started. Where there is no fork (Windows), `drive`
     runs here and nobody watches it.
+
+    attend: what this process does meanwhile, instead of only waiting; it gets a function that tells whether the control
+    process has ended, and returns then. Whatever becomes of it, the control process is waited for.
     """
     if not hasattr(os, "fork"):
         return drive()
@@ -41,6 +44,8 @@ def supervised(drive: Callable[[], int]) -> int:
             asked_to_end.to(os.getpid())
             _run(drive, life)
         asked_to_end.to(child)
+        if attend is not None:
+            _attended(attend, child)
         _, status = os.waitpid(child, 0)
     finally:
         os.close(life)
@@ -48,7 +53,7 @@ def supervised(drive: Callable[[], int]) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     if os.WIFSIGNALED(status):
-        print(_cause(os.WTERMSIG(status)), file=sys.stderr)
+        _say(_cause(os.WTERMSIG(status)))
         return KILLED
     return os.waitstatus_to_exitcode(status)
 
@@ -68,6 +73,25 @@ def _run(drive: Callable[[], int], life: int) -> None:
     finally:
         _flush()
         os._exit(code)
+
+
+def _attended(attend: Callable[[Callable[[], bool]], None], child: int) -> None:
+    def ended() -> bool:
+        # It is reaped later: until then nobody else gets its number, to which SIGTERM is passed on.
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    try:
+        attend(ended)
+    except BaseException as error:  # an arm may be moving: who waits for its process must stay
+        _say(
+            f"error: what shows the run and reads its keys has failed ({type(error).__name__}: {error}). "
+            "The control process goes on; Ctrl-C stops it and holds the arm."
+        )
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(Exception):  # nobody may be there to read it
+        print(text, file=sys.stderr, flush=True)
 
 
 def _flush() -> None:

@@ -21,7 +21,8 @@ from smolpilot.runtime.emulator.bus import EmulatedBus
 from smolpilot.runtime.inspection.check_report import CheckLine, CheckReport, Verdict
 from smolpilot.runtime.inspection.check_rules import CameraDetails, camera_lines, limit_lines, rate_line
 from smolpilot.runtime.inspection.contact_sheet import SheetTile, contact_sheet
-from smolpilot.runtime.inspection.live_table import BAR, WatchTable, position_bar
+from smolpilot.runtime.inspection.live_cells import BAR, position_bar
+from smolpilot.runtime.inspection.live_table import WatchTable
 from smolpilot.runtime.inspection.servo_rules import servo_lines
 from smolpilot.runtime.limits import OperatingLimit, effective_limits
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,34 +14,13 @@ from smolpilot.common.text import plain
 from smolpilot.contracts.driver import DriverLimits, JointReadings
 
 from ..limits import EffectiveLimits, JointLimits
+from .live_cells import BAR, Form, age_text, bare_table, first_that_fits, number_text, position_bar, value_at
 
-BAR = 21
-"""Letters of the bar that shows a joint between its limits, where there is room."""
 _COLUMNS = ("joint", "position", "unit", "limits", "°C", "load", "V", "age", "faults")
 _NUMBERS = ("position", "°C", "load", "V", "age")
 _NEAR_EDGE = 0.02
 _HOT = 10.0
 _MUCH_LOAD = 0.8
-
-
-def position_bar(value: float, low: float, high: float, letters: int = BAR) -> str:
-    """`├────●───┤`: where a value lies between its limits; `◀` or `▶` at the end that it lies beyond."""
-    inner = letters - 2
-    if not math.isfinite(value):
-        return f"├{'·' * inner}┤"
-    if value < low or value > high:
-        line = "─" * (inner - 1)
-        return f"├◀{line}┤" if value < low else f"├{line}▶┤"
-    place = min(inner - 1, int((value - low) / (high - low) * inner))
-    return f"├{'─' * place}●{'─' * (inner - 1 - place)}┤"
-
-
-class Form(NamedTuple):
-    """How much of the table is shown: letters of the bar, spaces between columns, columns that are left out."""
-
-    bar: int
-    gap: int
-    without: tuple[str, ...] = ()
 
 
 FORMS = (
@@ -77,16 +53,12 @@ class WatchTable:
     max_image_age: float = math.inf
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for form in FORMS:
-            table = self._joints(form)
-            if Measurement.get(console, options.update(max_width=1_000), table).maximum <= options.max_width:
-                break
-        yield table
+        yield first_that_fits((self._joints(form) for form in FORMS), console, options)
         if self.cameras:
             yield self._cameras()
 
     def _joints(self, form: Form) -> Table:
-        found = _table(form.gap)
+        found = bare_table(form.gap)
         columns = [name for name in _COLUMNS if name not in form.without]
         for name in columns:
             number = name in _NUMBERS
@@ -106,40 +78,28 @@ class WatchTable:
         line = Text(position_bar(value, low, high, bar), style="red" if value < low or value > high else style)
         return {
             "joint": plain(one.joint),
-            "position": _number(value, ".2f", "no answer"),
+            "position": number_text(value, ".2f", "no answer"),
             "unit": one.unit,
             "limits": Text.assemble(f"{low:>{width}.4g} ", line, f" {high:.4g}"),
-            "°C": _temperature(_at(readings.temperature, index), self.servos.get(one.joint)),
-            "load": _load(_at(readings.load, index)),
-            "V": _number(_at(readings.voltage, index), ".1f"),
-            "age": _age(self.now - readings.read_at, self.max_state_age),
+            "°C": _temperature(value_at(readings.temperature, index), self.servos.get(one.joint)),
+            "load": _load(value_at(readings.load, index)),
+            "V": number_text(value_at(readings.voltage, index), ".1f"),
+            "age": age_text(self.now - readings.read_at, self.max_state_age),
             "faults": Text(", ".join(readings.faults.get(one.joint, ())), style="red"),
         }
 
     def _cameras(self) -> Table:
-        found = _table(3)
+        found = bare_table(3)
         found.add_column("camera")
         found.add_column("age", justify="right", no_wrap=True)
         for name, taken in self.cameras.items():
-            age = Text("no image", "red") if taken is None else _age(self.now - taken, self.max_image_age)
+            age = Text("no image", "red") if taken is None else age_text(self.now - taken, self.max_image_age)
             found.add_row(plain(name), age)
         return found
 
 
-def _table(gap: int) -> Table:
-    return Table(box=SIMPLE_HEAD, padding=(0, gap // 2), pad_edge=False)
-
-
-def _at(values: Sequence[float] | object, index: int) -> float:
-    return math.nan if values is None else float(values[index])  # type: ignore[index]
-
-
-def _number(value: float, form: str, unknown: str = "") -> Text:
-    return Text(format(value, form)) if math.isfinite(value) else Text(unknown, "red")
-
-
 def _temperature(value: float, limits: DriverLimits | None) -> Text:
-    text = _number(value, ".0f")
+    text = number_text(value, ".0f")
     if limits is not None and limits.temperature is not None and value > limits.temperature - _HOT:
         text.stylize("red")
     return text
@@ -150,7 +110,3 @@ def _load(value: float) -> Text:
     if math.isfinite(value) and abs(value) > _MUCH_LOAD:
         text.stylize("yellow")
     return text
-
-
-def _age(seconds: float, most: float) -> Text:
-    return Text(f"{1e3 * seconds:.0f} ms" if seconds < 10 else f"{seconds:.0f} s", "red" if seconds > most else "")

@@ -43,7 +43,8 @@ class Snapshot(pydantic.BaseModel):
     playback that is left. turnaround: of the newest chunk; waiting: since the request that is not answered yet.
     """
 
-    model_config = pydantic.ConfigDict(frozen=True)
+    # NaN as null would not be read back as a number.
+    model_config = pydantic.ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     phase: Phase
     dry_run: bool
