@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import pydantic
 
@@ -14,7 +15,7 @@ from smolpilot.common.json_input import MAX_LINES_BYTES, read_json_file
 from smolpilot.common.text import LIMIT, plain
 
 FORMAT = "smolpilot-robot-run/1"
-RUN, LOG, EPISODES, SETUP = "run.json", "run-log.jsonl", "episodes.jsonl", "setup.yaml"
+RUN, LOG, EPISODES, SETUP, ROBOT = "run.json", "run-log.jsonl", "episodes.jsonl", "setup.yaml", "robot.yaml"
 DATASET, FRAMES, REPORT = "dataset", "frames", "report.html"
 
 _Name = Annotated[str, pydantic.Field(min_length=1, max_length=10_000)]
@@ -100,6 +101,16 @@ class RunFacts(_Strict):
 def now_text() -> str:
     """The wall clock, with its zone, to the second."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def frames_folder(frames: Path, camera: str) -> Path:
+    """Where the images of a camera are kept, whatever its name."""
+    return frames / quote(camera, safe="")
+
+
+def frame_file(frames: Path, camera: str, captured_at: float) -> Path:
+    """The image of a camera that was captured then, seconds on the monotonic clock."""
+    return frames_folder(frames, camera) / f"{round(captured_at * 1e6)}.jpg"
 
 
 def write_facts(folder: Path, facts: RunFacts) -> None:

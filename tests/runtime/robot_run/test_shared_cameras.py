@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from smolpilot.common.errors import DeviceError
+from smolpilot.contracts.run_folder import frame_file
 from smolpilot.runtime.governed_robot import captured_at
-from smolpilot.runtime.robot_run.camera_process import frame_file
 from smolpilot.runtime.robot_run.shared_cameras import CameraProcess, SharedCamera
 from smolpilot.runtime.setup.robot_setup import RobotSetup
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -83,8 +84,10 @@ class RunOptions:
 def run(options: RunOptions) -> int:
     """Drive, then write dataset and report; 1 when a stop ended it."""
     from smolpilot.common.errors import UsageError
+    from smolpilot.runtime.robot_run.attending import attend
     from smolpilot.runtime.robot_run.channel import Channel
     from smolpilot.runtime.robot_run.driving import drive
+    from smolpilot.runtime.robot_run.keys import hold_byte
     from smolpilot.runtime.supervisor import supervised
 
     interactive = sys.stdin.isatty() and not options.unattended
@@ -99,6 +102,7 @@ def run(options: RunOptions) -> int:
     if options.hold_to_run is not None and not interactive:
         raise UsageError("--hold-to-run needs a terminal, and somebody who holds the key.", fix="leave it out")
     plan = _plan(options, interactive)
+    hold_byte(options.hold_to_run)
     keys, snapshots = os.pipe(), os.pipe()
 
     def control() -> int:
@@ -106,12 +110,48 @@ def run(options: RunOptions) -> int:
         os.close(snapshots[0])
         return exit_code_of(lambda: drive(plan, Channel(keys[0], snapshots[1]), _say))
 
-    try:
-        code = supervised(control)
-    finally:
-        for descriptor in (*keys, *snapshots):
-            os.close(descriptor)
-    return code
+    def watch(ended: Callable[[], bool]) -> None:
+        os.close(keys[0])
+        os.close(snapshots[1])
+        attend(snapshots[0], keys[1], ended, hold_key=options.hold_to_run, interactive=interactive)
+
+    code = supervised(control, attend=watch)
+    return max(code, finish(plan.out))
+
+
+def finish(folder: Path) -> int:
+    """Dataset and report of a run, from its log; 1 where one of them cannot be written. Nothing where nothing ran."""
+    from smolpilot.contracts.run_folder import LOG, is_run_folder
+
+    if not is_run_folder(folder) or not (folder / LOG).is_file():
+        return 0
+    return max(exit_code_of(lambda: _dataset(folder)), exit_code_of(lambda: _report(folder)))
+
+
+def _dataset(folder: Path) -> int:
+    from smolpilot.common.progress import working
+    from smolpilot.contracts.run_folder import DATASET
+    from smolpilot.evaluation.robot_runs.recorded_episodes import write_run_dataset
+
+    if (folder / DATASET).exists():
+        return 0
+    with working("writing the episodes as a dataset"):
+        made = write_run_dataset(folder)
+    for note in made.notes:
+        _say(note)
+    if made.path is not None:
+        _say(f"Dataset: {made.path} ({made.episodes} episodes, {made.frames} frames)")
+    return 0
+
+
+def _report(folder: Path) -> int:
+    from smolpilot.common.progress import working
+    from smolpilot.evaluation.robot_runs import write_run_report
+
+    with working("writing the report"):
+        page = write_run_report(folder)
+    _say(f"Report: {page}")
+    return 0
 
 
 def _plan(options: RunOptions, interactive: bool) -> RunPlan:
@@ -121,8 +161,6 @@ def _plan(options: RunOptions, interactive: bool) -> RunPlan:
     from smolpilot.runtime.scheduling import Merge, Mode, ScheduleOptions
     from smolpilot.runtime.setup.robot_setup import RobotSetup
 
-    if options.hold_to_run is not None and options.hold_to_run != "space" and len(options.hold_to_run) != 1:
-        raise UsageError(f"--hold-to-run is {options.hold_to_run}.", expected="one letter, or space")
     if options.merge != "aligned" and options.schedule != "async":
         raise UsageError(f"--merge {options.merge} is of --schedule async.", fix="leave it out")
     setup = RobotSetup.load(options.robot)

@@ -21,6 +21,7 @@ import pydantic
 from smolpilot.common.errors import SmolpilotError
 from smolpilot.common.text import LIMIT, plain
 from smolpilot.contracts.camera import Camera, CapturedImage
+from smolpilot.contracts.run_folder import frame_file, frames_folder
 from smolpilot.runtime.cameras.shared_frames import SharedFrameWriter, frames_file
 from smolpilot.runtime.setup.robot_setup import RobotSetup
 
@@ -56,11 +57,6 @@ class _Shown:
     writer: SharedFrameWriter
     newest: float = float("-inf")
     failed: bool = False
-
-
-def frame_file(folder: Path, camera: str, captured_at: float) -> Path:
-    """Where the image of a camera is kept that was captured then, seconds on the monotonic clock."""
-    return frames_file(folder, camera).with_suffix("") / f"{round(captured_at * 1e6)}.jpg"
 
 
 def main() -> int:
@@ -132,7 +128,7 @@ class _Showing:
         try:
             for name in self._shown if folder is not None else ():
                 assert folder is not None
-                frame_file(folder, name, 0).parent.mkdir(parents=True, exist_ok=True)
+                frames_folder(folder, name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self._unrecorded(error)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from smolpilot.common.errors import DeviceError, SmolpilotError
 from smolpilot.contracts import Joints
-from smolpilot.contracts.run_folder import FRAMES, SETUP, RunFacts, now_text
+from smolpilot.contracts.run_folder import FRAMES, ROBOT, SETUP, RunFacts, now_text
 from smolpilot.runtime.governed_robot import GovernedRobot
 from smolpilot.runtime.inspection.check_report import CheckLine, CheckReport, Verdict
 from smolpilot.runtime.opening import make_robot
@@ -163,6 +163,7 @@ class _Drive:
             header={"digest": about.digest, "speed": plan.speed, "schedule": schedule.options.model_dump(mode="json")},
         )  # fmt: skip
         (plan.out / SETUP).write_text(plan.setup.to_yaml(), encoding="utf-8")
+        (plan.out / ROBOT).write_text(self.profile.to_yaml(), encoding="utf-8")
         session = self._session(orders, schedule, instruction, start, record)
         if plan.go:
             self.robot.engage()
@@ -174,6 +175,8 @@ class _Drive:
         finally:
             record.close(session.ended or "failed")
         self.say(self._farewell(session))
+        if self.cameras.unrecorded is not None:
+            self.say(f"warning: images were no longer kept: {self.cameras.unrecorded}")
         return int(session.stopped)
 
     def _session(
@@ -322,10 +325,21 @@ class _Drive:
             schedule=schedule.options.model_dump(mode="json"),
             limits=limit_facts(self.robot.limits),
             cameras=tuple(self.robot.cameras),
+            demonstrated_jerk=self._jerk(),
             started_at=now_text(),
             smolpilot=__version__,
             **machine(),
         )
+
+    def _jerk(self) -> dict[str, float] | None:
+        """The demonstrations' RMS jerk by joint, in the profile's units; None where the policy keeps none."""
+        found: dict[str, float] = {}
+        for one in () if self.about.demonstrated is None else self.about.demonstrated.joints:
+            joint = self.profile.find(one.name)
+            factor = None if joint is None else joint.factor_from(one.unit)
+            if joint is not None and factor is not None and one.rms_jerk is not None:
+                found[joint.name] = one.rms_jerk * factor
+        return found or None
 
     def _farewell(self, session: Session) -> str:
         if not self.plan.go:

@@ -1,0 +1,156 @@
+"""The episodes of a robot run as a LeRobot v3.0 dataset, from its log and the images that were kept."""
+
+from __future__ import annotations
+
+import shutil
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from smolpilot.common.errors import DatasetError
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
+from smolpilot.contracts import RunLog, Tick
+from smolpilot.contracts.run_folder import (
+    DATASET,
+    FRAMES,
+    LOG,
+    ROBOT,
+    EpisodeEnd,
+    RunFacts,
+    frames_folder,
+    read_episodes,
+    read_facts,
+)
+from smolpilot.contracts.run_log import read_run_log
+from smolpilot.datasets.write.writer import DatasetWriter
+from smolpilot.robots import RobotProfile
+
+type _Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of the episodes. path: of the dataset, None where there was nothing to write; notes: what was left
+    out, a sentence each."""
+
+    path: Path | None
+    episodes: int
+    frames: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The images of one camera that were kept: when each was captured, in microseconds, rising."""
+
+    folder: Path
+    stamps: list[int]
+
+    @classmethod
+    def of(cls, folder: Path) -> _Kept:
+        found = sorted(int(path.stem) for path in folder.glob("*.jpg") if path.stem.lstrip("-").isdigit())
+        return cls(folder, found)
+
+    def at(self, captured_at: float) -> Path | None:
+        """The newest one that there was at that time; None before the first."""
+        place = bisect_right(self.stamps, round(captured_at * 1e6)) - 1
+        return None if place < 0 else self.folder / f"{self.stamps[place]}.jpg"
+
+
+def write_run_dataset(folder: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Recorded:
+    """Write `dataset` into the folder of a run, from the steps that were played; the kept images are removed then.
+
+    A frame for each step of the policy's rate: the state that was measured, the action that was commanded (what the arm
+    was told, after the governor), and the newest image of each camera at that time. A dry run has none, as nothing was
+    executed. Raises RunLogError for a log that cannot be read, DatasetError, OSError.
+    """
+    facts, ends = read_facts(folder), read_episodes(folder)
+    if facts.dry_run:
+        return Recorded(None, 0, 0, ("A dry run has no dataset: nothing was executed.",))
+    log, profile = read_run_log(folder / LOG), profile_of_run(folder)
+    cameras = {name: _Kept.of(frames_folder(folder / FRAMES, name)) for name in facts.cameras}
+    steps = {end.episode: _steps(log, end, facts) for end in ends}
+    notes: list[str] = []
+    if missing := [name for name, kept in cameras.items() if not kept.stamps]:
+        return Recorded(None, 0, 0, (f"No dataset: no image of camera '{missing[0]}' was kept.",))
+    total = sum(len(found) for found in steps.values())
+    if not total:
+        return Recorded(None, 0, 0, ("No dataset: no action was played.",))
+    sizes = {name: _image(kept.folder / f"{kept.stamps[0]}.jpg").shape[:2] for name, kept in cameras.items()}
+    writer = DatasetWriter(
+        folder / DATASET,
+        fps=facts.policy_rate,
+        state_names=[joint.name for joint in profile.state_joints],
+        action_names=[joint.name for joint in profile.action_joints],
+        cameras={name: (int(h), int(w)) for name, (h, w) in sizes.items()},
+        robot_type=profile.name,
+    )
+    done = 0
+    with writer:
+        for end in ends:
+            lost = 0
+            for frame in _frames(steps[end.episode], profile, cameras, end.instruction or "none"):
+                done += 1
+                progress(done, total)
+                if frame is None:
+                    lost += 1
+                else:
+                    writer.add_frame(frame)
+            if lost:
+                notes.append(f"Episode {end.episode}: {lost} steps are left out: an image or a joint was missing.")
+            writer.end_episode()
+        episodes = writer.episodes
+        if not episodes:
+            raise DatasetError("No step of the run has all of its images and joints.", expected="at least one")
+    shutil.rmtree(folder / FRAMES, ignore_errors=True)
+    return Recorded(folder / DATASET, episodes, done, tuple(notes))
+
+
+def profile_of_run(folder: Path) -> RobotProfile:
+    """The profile that the run kept. ProfileError where it cannot be read."""
+    return RobotProfile.load(folder / ROBOT)
+
+
+def _steps(log: RunLog, end: EpisodeEnd, facts: RunFacts) -> list[Tick]:
+    """The ticks of an episode in which a step of the policy's rate was due; waiting, too: time goes on then."""
+    if end.first_tick is None or end.last_tick is None:
+        return []
+    ticks = [tick for tick in log.ticks if end.first_tick <= tick.number <= end.last_tick]
+    first = next((i for i, tick in enumerate(ticks) if tick.chunk is not None), len(ticks))
+    found: list[Tick] = []
+    for tick in ticks[first:]:
+        # The k-th step is the first tick that is not before its time.
+        if (tick.number - ticks[first].number) * facts.policy_rate >= len(found) * facts.rate * (1 - 1e-9):
+            found.append(tick)
+    return found
+
+
+def _frames(
+    ticks: Sequence[Tick], profile: RobotProfile, cameras: dict[str, _Kept], instruction: str
+) -> Iterator[dict[str, object] | None]:
+    """A frame for each tick, None where something of it is missing."""
+    names = [joint.name for joint in profile.action_joints]
+    state = np.array([names.index(joint.name) for joint in profile.state_joints])
+    for tick in ticks:
+        frame: dict[str, object] = {ACTION: tick.sent.commanded, TASK: instruction}
+        whole = tick.sent.measured is not None and bool(np.isfinite(tick.sent.measured[state]).all())
+        if tick.sent.measured is not None:
+            frame[STATE] = tick.sent.measured[state]
+        for name, kept in cameras.items():
+            at = tick.captured_at.get(image_key(name))
+            path = None if at is None else kept.at(at)
+            image = None if path is None else _image(path)
+            whole = whole and image is not None
+            frame[image_key(name)] = image
+        yield frame if whole else None
+
+
+def _image(path: Path) -> _Image:
+    from PIL import Image
+
+    with Image.open(path, formats=["JPEG"]) as image:
+        return np.asarray(image.convert("RGB"))
