@@ -60,11 +60,6 @@ def test_between_episodes_there_is_no_seam() -> None:
     alone = measured(ticks(both([0, 1, 5]))).joints[0]
     assert alone.step_seam is alone.jump_seam is None
     assert (alone.step_inside, alone.jump_inside) == pytest.approx((4, 30))
-        None,
-        None,
-        4,
-        pytest.approx(30),
-    )
 
 
 def test_in_a_wait_between_two_chunks_nothing_is_within_a_chunk() -> None:
