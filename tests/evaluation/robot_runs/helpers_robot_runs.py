@@ -83,7 +83,9 @@ def ticks(
     rows = np.asarray(commanded, dtype=np.float32)
     seen = rows if measured is None else np.asarray(measured, dtype=np.float32)
     ids = [chunks] * len(rows) if isinstance(chunks, int) else list(chunks)
-    found, stop, begun = [], None, {}
+    found: list[Tick] = []
+    begun: dict[int | None, int] = {}
+    stop: Stop | None = None
     for row, values in enumerate(rows):
         begun.setdefault(ids[row], row)
         if row in (stops or {}):

@@ -153,7 +153,7 @@ def test_names_and_reasons_of_others_are_texts(tmp_path: Path) -> None:
 
 def test_what_went_wrong_is_drawn_first() -> None:
     made = [tick for number in range(10) for tick in ticks(motion(5), first=5 * number, episode=number)]
-    marks = {7: {"mark": None, "ended": "stop", "stop": "hot"}, 8: {"mark": "failure"}}
+    marks: dict[int, dict[str, Any]] = {7: {"mark": None, "ended": "stop", "stop": "hot"}, 8: {"mark": "failure"}}
     ends = [end(number, **marks.get(number, {})) for number in range(9)]  # the last one was cut off
     found = measure(log_of(made), facts(ended=None), ends)
     assert [one.number for one in drawn_episodes(found)] == [0, 1, 2, 7, 8, 9]
