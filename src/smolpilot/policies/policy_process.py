@@ -181,7 +181,7 @@ class Served:
         actions = np.asarray(chunk, dtype=np.float64)
         self._blocks.chunk.write(ChunkNumbers(request.id, state.read_at, min([state.read_at, *stamps]), actions).pack())
         ms = {str(name): float(value) for name, value in getattr(self._policy, "last_ms", {}).items()}
-        return Answered(id=request.id, ms=ms)
+        return Answered(id=request.id, at=time.monotonic(), ms=ms)
 
     def _previous(self, asked: AskNumbers, state: StateNumbers) -> dict[str, Any]:
         """What is left of the last chunk from this state on, which may be newer than the request."""

@@ -114,7 +114,6 @@ class Played:
     link: Link
     log: RunLog
     episodes: list[EpisodeEnd]
-    said: list[str]
     recorded: list[bool]
 
 
@@ -147,7 +146,6 @@ def session_of(
         limits=limit_facts(robot.limits), cameras=(), started_at=now_text(), host="here", process=1, smolpilot="0",
     )  # fmt: skip
     record = RunRecord(folder, facts, units={one.joint: one.unit for one in robot.limits.joints}, header={})
-    said: list[str] = []
     recorded: list[bool] = []
     person = Person(keys or [], held)
     end = rig.now + 60.0
@@ -161,7 +159,7 @@ def session_of(
             ScheduleOptions(mode=Mode(mode)), chunk_size=CHUNK, n_action_steps=10, policy_rate=RATE,
             control_rate=RATE, turnarounds=Turnarounds(cold=0),
         ), Orders(None, None), made, record,
-        channel=person, recording=recorded.append, start_problem=start_problem, say=said.append,
+        channel=person, recording=recorded.append, start_problem=start_problem,
         clock=rig.clock, sleep=sleep,
     )  # fmt: skip
     person.session = session
@@ -170,7 +168,7 @@ def session_of(
         with StopSignals() as signals:
             session.run(signals)
         record.close(session.ended)
-        return Played(session, person, link, read_run_log(folder / LOG), read_episodes(folder), said, recorded)
+        return Played(session, person, link, read_run_log(folder / LOG), read_episodes(folder), recorded)
 
     yield run
 

@@ -106,7 +106,6 @@ def test_space_stops_and_enter_rearms(tmp_path: Path) -> None:
         rig.check_bytes()
     assert played.episodes[0].ended == "stop"
     assert played.episodes[0].stop == "A person stopped it."
-    assert played.said == ["Stopped: A person stopped it."]
     assert (played.session.ended, played.session.stopped) == ("ended by a person", False)
     stopped = [one for one in played.person.seen if one.phase == "stopped"]
     assert stopped[0].stop == "A person stopped it."
@@ -238,7 +237,7 @@ def test_an_episode_does_not_begin_where_no_demonstration_did(tmp_path: Path) ->
     with Rig() as rig, session_of(rig, tmp_path, start_problem=lambda state: problem) as run:
         played = run()
     assert (played.session.ended, played.session.stopped, played.episodes) == (problem, True, [])
-    assert played.said == [f"Not started: {problem}"]
+    assert played.person.seen[-1].notice == f"Not started: {problem}"
 
 
 def test_a_disk_that_is_full_stops_the_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

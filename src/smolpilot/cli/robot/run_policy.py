@@ -202,10 +202,14 @@ def _folder(out: Path | None) -> Path:
 
     if out is None:
         out = Path("runs", "robot", datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S"))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - _BEFORE_A_RUN):
         raise UsageError(f"{out} exists already.", expected="a new folder for the run", fix="choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+_BEFORE_A_RUN = {"policy.log", "cameras.log"}
+"""What is left where a run was refused before it began: the same folder may be said again."""
 
 
 def _say(text: str) -> None:

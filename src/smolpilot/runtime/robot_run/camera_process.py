@@ -55,7 +55,7 @@ class _Shown:
 
     camera: Camera
     writer: SharedFrameWriter
-    newest: float = float("-inf")
+    newest: CapturedImage | None = None
     failed: bool = False
 
 
@@ -131,20 +131,23 @@ class _Showing:
                 frames_folder(folder, name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self._unrecorded(error)
+        for name, one in self._shown.items():  # what is seen now was captured before
+            if self._folder is not None and one.newest is not None:
+                self._keep(self._folder, name, one.newest)
 
     def _show(self, name: str, one: _Shown) -> None:
         if one.failed:
             return
         try:
             image = one.camera.latest()
-            if image.captured_at <= one.newest:
+            if one.newest is not None and image.captured_at <= one.newest.captured_at:
                 return
             one.writer.write(image.image, image.captured_at)
         except Exception as error:  # of a camera of somebody else's: its image grows old, which stops the arm
             one.failed = True
             _say(self._answers, {"failed": name, "why": plain(getattr(error, "found", error), LIMIT)})
             return
-        one.newest = image.captured_at
+        one.newest = image
         if self._folder is not None:
             self._keep(self._folder, name, image)
 

@@ -111,7 +111,7 @@ def _opened(
     about = link.open(request, patience=_OPENING_S)
     for text in (*about.notes, *(f"warning: {one}" for one in about.warnings)):
         say(text)
-    say(f"{about.name} is open after {time.monotonic() - begun:.1f} s; connecting to {plan.setup.name} ...")
+    say(f"{plan.source} is open after {time.monotonic() - begun:.1f} s; connecting to {plan.setup.name} ...")
     rate = plan.rate or policy_rate(about, plan.setup.profile)
     robot = make_robot(
         plan.setup, demonstrated=about.demonstrated, cameras=lambda driver: cameras.cameras(), rate=rate,
@@ -199,7 +199,7 @@ class _Drive:
         return Session(
             self.robot, self.link, schedule, orders, options, record,
             channel=self.channel, recording=lambda on: self.cameras.record(kept if on and plan.go else None),
-            start_problem=self._start_problem, say=self.say,
+            start_problem=self._start_problem,
         )  # fmt: skip
 
     def _judge(self, lines: Iterable[CheckLine]) -> None:
@@ -342,9 +342,10 @@ class _Drive:
         return found or None
 
     def _farewell(self, session: Session) -> str:
+        ended = session.ended.removesuffix(".")
         if not self.plan.go:
-            return f"Ended: {session.ended}. It was a dry run: nothing was sent, and torque is as it was."
+            return f"Ended: {ended}. It was a dry run: nothing was sent, and torque is as it was."
         if self.robot.gone:
             return "Ended: the arm is gone; its servos hold their last goal while they have power."
         home = "; `smolpilot robot park` takes the arm to its start pose" if self.plan.setup.start_pose else ""
-        return f"Ended: {session.ended}. Torque is on, the servos hold this pose{home}."
+        return f"Ended: {ended}. Torque is on, the servos hold this pose{home}."

@@ -118,12 +118,12 @@ class PolicyLink(ChunkSource):
                 refused = Refused.model_validate_json(line)
                 found.append((refused.id or 0, refused.error()))
                 continue
-            id_ = Answered.model_validate_json(line).id
+            answered = Answered.model_validate_json(line)
             assert self._blocks is not None
             numbers = self._blocks.chunk.read()
             chunk = None if numbers is None else ChunkNumbers.unpack(numbers)
-            if chunk is not None and chunk.id == id_:
-                found.append(PlannedChunk(id_, chunk.actions, chunk.state_at, chunk.captured_at, self._clock()))
+            if chunk is not None and chunk.id == answered.id:
+                found.append(PlannedChunk(chunk.id, chunk.actions, chunk.state_at, chunk.captured_at, answered.at))
         return found
 
     def wait(self, seconds: float) -> None:

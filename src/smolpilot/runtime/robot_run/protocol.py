@@ -103,10 +103,11 @@ class PolicyAbout(_Strict):
 
 
 class Answered(_Strict):
-    """A chunk is in its block. ms: by stage, where the policy tells."""
+    """A chunk is in its block, since `at`, seconds on the monotonic clock. ms: by stage, where the policy tells."""
 
     kind: Literal["chunk"] = "chunk"
     id: int
+    at: float
     ms: dict[str, float] = pydantic.Field(default_factory=dict)
 
 

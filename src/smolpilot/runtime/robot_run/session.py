@@ -87,7 +87,6 @@ class Session:
         channel: Channel | None = None,
         recording: Callable[[bool], None] = lambda on: None,
         start_problem: Callable[[Joints], str | None] = lambda state: None,
-        say: Callable[[str], None] = lambda text: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -95,7 +94,8 @@ class Session:
         why no episode may begin there."""
         self._robot, self._link, self._schedule, self._orders = robot, link, schedule, orders
         self._options, self._record, self._channel = options, record, channel or Channel()
-        self._recording, self._start_problem, self._say = recording, start_problem, say
+        self._recording, self._start_problem = recording, start_problem
+        self.notice: str | None = None
         self._clock, self._sleep = clock, sleep
         self._pace = Pace(robot.spec.rate, clock=clock, sleep=sleep)
         self._grip = robot.spec.profile
@@ -114,7 +114,6 @@ class Session:
         self._shown_at = float("-inf")
         self._last_sent: SentAction | None = None
         self._knot: Knot | None = None
-        self._stop_said: str | None = None
 
     # the loop
 
@@ -267,9 +266,6 @@ class Session:
             self._end_episode("stop", reason)
         if self.phase is not Phase.STOPPED:
             self.phase, self._move = Phase.STOPPED, None
-        if self._stop_said != reason:
-            self._stop_said = reason
-            self._say(f"Stopped: {reason}")
         over = self._options.unattended or self._robot.gone or not self._link.alive or self._record.failure is not None
         if (over or self.stopped) and (self._robot.governor.at_rest or self._robot.gone):
             self.stopped = True
@@ -307,6 +303,7 @@ class Session:
         elif key in (Key.SUCCESS, Key.FAILURE):
             self._mark("success" if key is Key.SUCCESS else "failure")
         elif key is Key.ENTER and self.phase is Phase.STOPPED:
+            self.notice = None
             self._rearm()
         elif key is Key.ENTER and self._options.hold_key is None and self.phase in (Phase.READY, Phase.AT_START):
             self._enter(now, self._robot.read())
@@ -315,23 +312,25 @@ class Session:
         try:
             self._robot.rearm()
         except DeviceError as error:
-            self._say(f"Not re-armed: {_sentence(error)}")
+            self.notice = f"Not re-armed: {_sentence(error)}"
             return
-        self._stop_said = None
         self.phase = Phase.READY
 
     def _enter(self, now: float, reading: JointReadings) -> None:
         """From READY to the start pose, from there into the episode."""
+        self.notice = None
         if self._done >= self._options.episodes:
             self._quit()
             return
+        self._recording(True)  # early, so that the first image of the episode is among those that are kept
         if self.phase is Phase.READY and self._options.start is not None and not self._options.dry_run:
             self._go(self._options.start, Phase.APPROACH)
             return
         problem = self._start_problem(reading.position[self._state])
         if problem is not None:
             self.phase = Phase.READY
-            self._say(f"Not started: {problem}")
+            self._recording(False)
+            self.notice = f"Not started: {problem}"
             if self._options.unattended:
                 self.stopped = True
                 self._end(problem)
@@ -341,7 +340,6 @@ class Session:
         self._episode = _Episode(self._done, now, self._schedule.counts)
         self._knot = None
         self.phase = Phase.RUNNING
-        self._recording(True)
 
     def _go(self, targets: Mapping[str, float], phase: Phase) -> None:
         held = self._robot.governor.last_command
@@ -350,7 +348,7 @@ class Session:
         try:
             check_within(targets, self._robot.limits)
         except UsageError as error:
-            self._say(f"Not moved: {_sentence(error)}")
+            self.notice = f"Not moved: {_sentence(error)}"
             return
         self._move = Move(self._robot.limits, held, targets, self._robot.spec.rate, SPEED)
         self.phase = phase
@@ -459,6 +457,7 @@ class Session:
             temperatures=[None] * count if temperature is None else [_known(value) for value in temperature],
             camera_ages=ages,
             stop=None if robot.governor.stop is None else robot.governor.stop.reason,
+            notice=self.notice,
             marks=list(self._marks),
             hold_to_run=self._options.hold_key,
             policy_alive=self._link.alive,

@@ -75,6 +75,8 @@ class Snapshot(pydantic.BaseModel):
     temperatures: list[float | None]
     camera_ages: dict[str, float | None]
     stop: str | None
+    notice: str | None
+    """Why nothing came of the last key, where nothing did."""
     marks: list[str | None]
     """What was said of the episodes before this one: success, failure, or nothing."""
     hold_to_run: str | None
