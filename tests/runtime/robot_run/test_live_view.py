@@ -119,6 +119,7 @@ def test_what_is_not_known_is_no_number_and_no_error() -> None:
         late_ms=None, turnaround=None, waiting=math.nan, observation_age=None, chunk_age=None, of_seconds=None,
         camera_ages={}, marks=[], rate=0.0,
     )  # fmt: skip
+    assert "nan" not in "".join(drawn(one, width=140))
     text = "\n".join(drawn(one))
     assert text.count("no answer") == 6
     assert "- of 0 Hz   late -" in text

@@ -1,15 +1,11 @@
-"""What the live tables of joints are made of: bars, numbers, ages, and the widest form that fits. Needs rich."""
+"""What the live tables of joints are made of: bars, numbers, ages. Loaded late: it needs rich."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 BAR = 21
@@ -52,20 +48,6 @@ def position_bar(
     if math.isfinite(value):
         cells[place(value)] = "◀" if value < low else "▶" if value > high else "●"
     return f"├{''.join(cells)}┤"
-
-
-def first_that_fits(tables: Iterable[Table], console: Console, options: ConsoleOptions) -> Table:
-    """The first table that is no wider than the terminal, so that no number is cut off; the last one if none fits."""
-    table = Table()
-    for table in tables:
-        if Measurement.get(console, options.update(max_width=1_000), table).maximum <= options.max_width:
-            break
-    return table
-
-
-def bare_table(gap: int) -> Table:
-    """A table with a line under its head, and nothing else around it."""
-    return Table(box=SIMPLE_HEAD, padding=(0, gap // 2), pad_edge=False)
 
 
 def value_at(values: Sequence[float | None] | object, index: int) -> float:

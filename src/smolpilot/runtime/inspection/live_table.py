@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +16,7 @@ from smolpilot.common.text import plain
 from smolpilot.contracts.driver import DriverLimits, JointReadings
 
 from ..limits import EffectiveLimits, JointLimits
-from .live_cells import BAR, Form, age_text, bare_table, first_that_fits, number_text, position_bar, value_at
+from .live_cells import BAR, Form, age_text, number_text, position_bar, value_at
 
 _COLUMNS = ("joint", "position", "unit", "limits", "°C", "load", "V", "age", "faults")
 _NUMBERS = ("position", "°C", "load", "V", "age")
@@ -53,12 +55,16 @@ class WatchTable:
     max_image_age: float = math.inf
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield first_that_fits((self._joints(form) for form in FORMS), console, options)
+        for form in FORMS:
+            table = self._joints(form)
+            if Measurement.get(console, options.update(max_width=1_000), table).maximum <= options.max_width:
+                break
+        yield table
         if self.cameras:
             yield self._cameras()
 
     def _joints(self, form: Form) -> Table:
-        found = bare_table(form.gap)
+        found = _table(form.gap)
         columns = [name for name in _COLUMNS if name not in form.without]
         for name in columns:
             number = name in _NUMBERS
@@ -89,13 +95,17 @@ class WatchTable:
         }
 
     def _cameras(self) -> Table:
-        found = bare_table(3)
+        found = _table(3)
         found.add_column("camera")
         found.add_column("age", justify="right", no_wrap=True)
         for name, taken in self.cameras.items():
             age = Text("no image", "red") if taken is None else age_text(self.now - taken, self.max_image_age)
             found.add_row(plain(name), age)
         return found
+
+
+def _table(gap: int) -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, gap // 2), pad_edge=False)
 
 
 def _temperature(value: float, limits: DriverLimits | None) -> Text:

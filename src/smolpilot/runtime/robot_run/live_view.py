@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 from rich.text import Text
 
 from smolpilot.common.text import plain, pluralize
 
 from ..governor.options import GovernorOptions
-from ..inspection.live_cells import BAR, Form, age_text, first_that_fits, number_text, position_bar, value_at
+from ..inspection.live_cells import BAR, Form, age_text, number_text, position_bar, value_at
 from .snapshot import Key, Phase, Snapshot
 
 FORMS = (
@@ -39,7 +38,7 @@ _STEP = 0.02  # of a joint's range: less is no motion, so that rows of an arm th
 _GAP = "   "
 _LOW = 14  # lines: a lower terminal shows what must be known, and no rates
 _LEGEND = "● now ○ sent ━ plan"
-_NAME, _LEAST_ROWS, _MARKS = 28, 3, 30
+_NAME, _LEAST_NAME, _UNIT, _LEAST_ROWS, _MARKS = 28, 12, 8, 3, 30
 _STYLES = {
     Phase.READY: "bold black on cyan",
     Phase.APPROACH: "bold black on yellow",
@@ -95,7 +94,7 @@ class RunView:
         room -= len(beside)
         blanks = min(2, max(0, room - joints))
         yield from [*head, *[Text("")] * (blanks > 0)]
-        yield from _joints(one, max(2, room - blanks), console, options)
+        yield from _joints(one, max(2, room - blanks), width)
         yield from [*beside, *stop, *[Text("")] * (blanks > 1), *foot]
 
     def _head(self, width: int) -> list[Text]:
@@ -192,62 +191,83 @@ def _stop(one: Snapshot, console: Console, width: int, most: int) -> list[Text]:
     return lines
 
 
-def _joints(one: Snapshot, rows: int, console: Console, options: ConsoleOptions) -> Iterable[Table | Text]:
+def _joints(one: Snapshot, rows: int, width: int) -> list[Text]:
     """A table of so many lines; the last one tells how many joints are missing."""
     count = len(one.joints)
     shown = list(range(count))
     if count + 1 > rows:
         shown = sorted(sorted(shown, key=lambda index: -_motion(one, index))[: max(1, rows - 2)])
-    yield first_that_fits((_table(one, shown, form) for form in FORMS), console, options)
+    lines = _table(one, shown, width)
     if len(shown) < count and rows > 2:
-        hidden = pluralize(count - len(shown), "joint")
-        yield Text(f"{hidden} not shown: they move less", "italic", no_wrap=True, overflow="ellipsis")
+        lines.append(Text(f"{pluralize(count - len(shown), 'joint')} not shown: they move less", "italic"))
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return lines
 
 
-def _table(one: Snapshot, shown: Sequence[int], form: Form) -> Table:
-    found = Table(box=None, padding=(0, form.gap, 0, 0), pad_edge=False, header_style="dim")
-    columns = [name for name in _COLUMNS if name not in form.without]
-    narrow = form is FORMS[-1]
-    for name in columns:
-        cut = 12 if narrow else _NAME
-        legend = name == "limits" and form.bar >= len(_LEGEND)
-        found.add_column(
-            _LEGEND if legend else name,
-            justify="right" if name in _NUMBERS else "left",
-            no_wrap=True,
-            max_width=cut if name == "joint" else None,
-        )
-    for index in shown:
-        cells = _cells(one, index, form)
-        found.add_row(*(cells[name] for name in columns))
-    return found
+def _table(one: Snapshot, shown: Sequence[int], width: int) -> list[Text]:
+    """Head and rows in the widest form that fits. rich's own table would take a third of a core for 64 joints."""
+    rows = [{name: Text(name, "dim") for name in _COLUMNS}, *(_cells(one, index) for index in shown)]
+    limits = [(value_at(one.low, index), value_at(one.high, index)) for index in shown]
+    ends = [(f"{_end(low)} ", f" {_end(high)}") for low, high in limits]
+    left, right = (max((len(end[side]) for end in ends), default=0) for side in (0, 1))
+    for form in FORMS:
+        told = "ends" not in form.without
+        columns = [name for name in _COLUMNS if name not in form.without]
+        widths = {name: max(row[name].cell_len for row in rows if name in row) for name in columns}
+        widths["limits"] = max(form.bar, len("limits")) + (left + right if told else 0)
+        if form is FORMS[-1]:
+            widths["joint"] = min(widths["joint"], _LEAST_NAME)
+        if sum(widths.values()) + form.gap * (len(columns) - 1) <= width:
+            break
+    rows[0]["limits"] = Text(_LEGEND if form.bar >= len(_LEGEND) else "limits", "dim")
+    rows[0]["limits"].pad_left(left if told else 0)
+    for row, index, (low, high), (first, last) in zip(rows[1:], shown, limits, ends, strict=True):
+        bar = _bar(one, index, low, high, form.bar)
+        row["limits"] = Text.assemble(first.rjust(left), bar, last) if told else bar
+    return [Text(" " * form.gap).join(_fitted(row[name], name, widths[name]) for name in columns) for row in rows]
 
 
-def _cells(one: Snapshot, index: int, form: Form) -> dict[str, Text | str]:
+def _end(limit: float) -> str:
+    return f"{limit:.4g}" if math.isfinite(limit) else "?"
+
+
+def _fitted(cell: Text, column: str, width: int) -> Text:
+    cell.truncate(width, overflow="ellipsis")
+    space = width - cell.cell_len
+    return Text.assemble(" " * space, cell) if column in _NUMBERS else Text.assemble(cell, " " * space)
+
+
+def _bar(one: Snapshot, index: int, low: float, high: float, letters: int) -> Text:
+    planned = _planned(one, index)
+    ahead = (min(planned), max(planned)) if planned else (math.nan, math.nan)
+    sent = value_at(one.commanded, index)
+    bar = Text(position_bar(value_at(one.measured, index), low, high, letters, commanded=sent, planned=ahead))
+    bar.highlight_words("━○", "cyan")
+    bar.highlight_words("●", "bold green")
+    bar.highlight_words("◀▶", "bold red")
+    return bar
+
+
+def _cells(one: Snapshot, index: int) -> dict[str, Text]:
+    """All of a row but the bar, whose width depends on the others."""
     low, high = value_at(one.low, index), value_at(one.high, index)
     measured, commanded = value_at(one.measured, index), value_at(one.commanded, index)
     planned = _planned(one, index)
     digits = ".2f" if not high - low < 10 else ".3f"
-    ahead = (min(planned), max(planned)) if planned else (math.nan, math.nan)
-    bar = Text(position_bar(measured, low, high, form.bar, commanded=commanded, planned=ahead))
-    bar.highlight_words("━○", "cyan")
-    bar.highlight_words("●", "bold green")
-    bar.highlight_words("◀▶", "bold red")
     end = number_text(planned[-1] if planned else math.nan, digits)
     if planned and not low <= planned[-1] <= high:
         end.stylize("yellow")
     name = str(one.joints[index])
     clamps = one.clamped.get(name, 0)
-    limits = bar if "ends" in form.without else Text.assemble(f"{low:>7.4g} ", bar, f" {high:.4g}")
     heat = value_at(one.temperatures, index)
     return {
-        "joint": plain(name, _NAME),
+        "joint": Text(plain(name, _NAME)),
         "measured": number_text(measured, digits, "no answer"),
         "commanded": number_text(commanded, digits),
         "planned": end,
-        "unit": plain(one.units[index], 8) if index < len(one.units) else "",
-        "limits": limits,
-        "clamps": Text(str(clamps), "yellow") if clamps else "",
+        "unit": Text(plain(one.units[index], _UNIT) if index < len(one.units) else ""),
+        "clamps": Text(str(clamps) if clamps else "", "yellow"),
         "°C": Text(f"{heat:.0f}" if math.isfinite(heat) else "", _grade(heat, _WARM, _HOT)),
     }
 
