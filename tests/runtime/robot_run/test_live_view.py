@@ -35,10 +35,10 @@ def styled(one: Snapshot, **options: Any) -> str:
 
 
 FEET = {
-    Phase.READY: "Enter: move to the start pose (start, where there is none)   q: end the run",
-    Phase.APPROACH: "space: stop and hold   q: end the run",
-    Phase.AT_START: "Enter: start the episode   space: stop and hold   q: end the run",
-    Phase.RUNNING: "space: stop and hold   s: success   f: failure   q: end the run",
+    Phase.READY: "Enter: to the start   s: success   f: failure (last one)   q: park and end",
+    Phase.APPROACH: "space: stop and hold   q: park and end",
+    Phase.AT_START: "Enter: start the episode   space: stop and hold   q: park and end",
+    Phase.RUNNING: "space: stop and hold   s: success   f: failure   q: park and end",
     Phase.STOPPED: "Enter: lift the stop, nothing moves yet   q: end the run",
     Phase.PARKING: "space: stop and hold",
     Phase.ENDED: "The run has ended.",
@@ -173,7 +173,7 @@ def test_the_key_to_be_held_is_named_where_something_moves_and_means_nothing_els
         "hold h: it moves; let go: it stops   space: stop and hold   s: success"
     )
     foot = drawn(snapshot(hold_to_run="space"))[-2:]
-    assert " ".join(foot) == "hold space: it moves; let go: it stops   s: success   f: failure q: end the run"
+    assert " ".join(foot) == "hold space: it moves; let go: it stops   s: success   f: failure q: park and end"
     assert "s: success" not in " ".join(drawn(snapshot(hold_to_run="s")))
     assert drawn(snapshot(hold_to_run="h", phase=Phase.READY))[-1] == FEET[Phase.READY]
 

@@ -252,11 +252,18 @@ class RunTable:
 
     @cached_property
     def late(self) -> Rows:
-        """Seconds by which each command was later in its period than the earliest of its episode. [T]"""
-        found = self.sent_at - self.numbers * self.period
+        """Seconds by which each command was later in its period than the earliest of its episode. [T]
+
+        From the policy's first command in it to its last; NaN elsewhere: while the arm waits for a person, periods
+        pass that no tick counts.
+        """
+        place = self.sent_at - self.numbers * self.period
+        found = np.full(len(place), np.nan)
         for number in np.unique(self.episode):
-            rows = self.episode == number
-            found[rows] -= found[rows].min()
+            played = np.flatnonzero((self.episode == number) & self.is_policy)
+            if len(played):
+                rows = slice(played[0], played[-1] + 1)
+                found[rows] = place[rows] - place[rows].min()
         return found
 
     @cached_property

@@ -52,10 +52,15 @@ _SIGNS = {"success": ("✓", "green"), "failure": ("✗", "red"), None: ("·", "
 _PRESSED = {Key.STOP: "space", Key.ENTER: "Enter", Key.SUCCESS: "s", Key.FAILURE: "f", Key.QUIT: "q"}
 _STOPS = (Key.STOP, "stop and hold")
 KEYS: dict[Phase, tuple[tuple[Key, str], ...]] = {
-    Phase.READY: ((Key.ENTER, "move to the start pose (start, where there is none)"), (Key.QUIT, "end the run")),
-    Phase.APPROACH: (_STOPS, (Key.QUIT, "end the run")),
-    Phase.AT_START: ((Key.ENTER, "start the episode"), _STOPS, (Key.QUIT, "end the run")),
-    Phase.RUNNING: (_STOPS, (Key.SUCCESS, "success"), (Key.FAILURE, "failure"), (Key.QUIT, "end the run")),
+    Phase.READY: (
+        (Key.ENTER, "to the start"),
+        (Key.SUCCESS, "success"),
+        (Key.FAILURE, "failure (last one)"),
+        (Key.QUIT, "park and end"),
+    ),  # fmt: skip
+    Phase.APPROACH: (_STOPS, (Key.QUIT, "park and end")),
+    Phase.AT_START: ((Key.ENTER, "start the episode"), _STOPS, (Key.QUIT, "park and end")),
+    Phase.RUNNING: (_STOPS, (Key.SUCCESS, "success"), (Key.FAILURE, "failure"), (Key.QUIT, "park and end")),
     Phase.STOPPED: ((Key.ENTER, "lift the stop, nothing moves yet"), (Key.QUIT, "end the run")),
     Phase.PARKING: (_STOPS,),
     Phase.ENDED: (),
@@ -180,10 +185,12 @@ def _marks(one: Snapshot) -> list[Text]:
 
 
 def _stop(one: Snapshot, console: Console, width: int, most: int) -> list[Text]:
-    """The stop in force: its whole reason, where the terminal is not smaller than that."""
-    if one.stop is None:
+    """The stop in force, and why nothing came of a key: the whole reason, where the terminal is not smaller than that."""
+    said = [] if one.stop is None else [Text(f"STOPPED: {plain(one.stop)}", "bold red")]
+    said += [] if one.notice is None else [Text(plain(one.notice), "bold yellow")]
+    lines = [line for text in said for line in text.wrap(console, width)]
+    if not lines:
         return []
-    lines = list(Text(f"STOPPED: {plain(one.stop)}", "bold red").wrap(console, width))
     if len(lines) > (most := max(1, most)):
         lines = lines[:most]
         lines[-1].truncate(width - 1)

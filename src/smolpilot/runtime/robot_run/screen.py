@@ -181,7 +181,7 @@ class Lines:
         self._output.write(b"")
         now = time.monotonic()
         gone = math.isinf(silent) and snapshot.phase is not Phase.ENDED
-        state = snapshot.phase, snapshot.episode, snapshot.stop, gone
+        state = snapshot.phase, snapshot.episode, snapshot.stop, snapshot.notice, gone
         if (state == self._last and now - self._at < _EVERY_S) or self._output.behind:
             return
         self._last, self._at = state, now
@@ -210,5 +210,5 @@ def line(snapshot: Snapshot, silent: float = 0.0) -> str:
         parts.append("the control process has ended")
     elif _EVERY_S / 2 < silent < math.inf:
         parts.append(f"nothing heard for {silent:.0f} s")
-    stop = f": {snapshot.stop}" if snapshot.stop is not None else ""
-    return plain(f"{snapshot.phase}: {', '.join(parts)}{stop}")
+    why = [f": {text}" for text in (snapshot.stop, snapshot.notice) if text is not None]
+    return plain(f"{snapshot.phase}: {', '.join(parts)}{''.join(why)}")

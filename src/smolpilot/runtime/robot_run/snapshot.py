@@ -75,10 +75,10 @@ class Snapshot(pydantic.BaseModel):
     temperatures: list[float | None]
     camera_ages: dict[str, float | None]
     stop: str | None
-    notice: str | None
-    """Why nothing came of the last key, where nothing did."""
     marks: list[str | None]
     """What was said of the episodes before this one: success, failure, or nothing."""
     hold_to_run: str | None
     """The key that has to be held, None where none has to."""
     policy_alive: bool
+    notice: str | None = None
+    """Why nothing came of the last key, where nothing did."""
