@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class StatusOptions:
-    """Show how a training run stands: alive, step, rate, time left, loss, validation, checkpoints, warnings."""
+    """Show how a run stands. Of a training: alive, step, rate, time left, loss, validation, checkpoints, warnings. Of
+    a robot run: whether it goes on, its episodes and their marks, why it ended."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder (--out of the training), or a checkpoint in it."""
+    """Folder of a training (--out, or a checkpoint in it) or of a robot run."""
     json: Flag = False
     """Print one JSON document."""
 
@@ -46,6 +47,10 @@ class WatchOptions:
 
 def run(options: StatusOptions) -> int:
     """Print the status; 0 also for a run that has stopped, 1 when there are warnings."""
+    from smolpilot.contracts.run_folder import is_run_folder
+
+    if is_run_folder(options.run):
+        return _robot_run(options)
     from smolpilot.training.status import run_status
 
     status = run_status(options.run)
@@ -54,6 +59,22 @@ def run(options: StatusOptions) -> int:
     else:
         Terminal().print(view(status))
     return 1 if status.warnings else 0
+
+
+def _robot_run(options: StatusOptions) -> int:
+    from smolpilot.evaluation.robot_runs.standing import run_standing
+
+    standing = run_standing(options.run)
+    if options.json:
+        print(json_text(standing.to_json()))
+        return 0
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for what, how in standing.rows():
+        table.add_row(what, Text(how))
+    Terminal().print(table)
+    return 0
 
 
 def watch(options: WatchOptions) -> None:

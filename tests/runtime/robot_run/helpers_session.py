@@ -101,8 +101,9 @@ class Person(Channel):
             found.append(self.acts.pop(0)[1])
         return found
 
-    def show(self, snapshot: Snapshot) -> None:
+    def show(self, snapshot: Snapshot) -> bool:
         self.seen.append(snapshot)
+        return True
 
 
 @dataclass
@@ -167,6 +168,7 @@ def session_of(
     def run() -> Played:
         with StopSignals() as signals:
             session.run(signals)
+        session.farewell("Ended.")
         record.close(session.ended)
         return Played(session, person, link, read_run_log(folder / LOG), read_episodes(folder), recorded)
 

@@ -216,4 +216,26 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@dataclass(kw_only=True)
+class ReportOptions:
+    """Write report.html of a robot run, and its episodes as a dataset where there is none yet, from its log.
+
+    `smolpilot run` does so itself when it ends. This is for a run that was cut off.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder of the run."""
+
+
+def report(options: ReportOptions) -> int:
+    """1 where one of them cannot be written."""
+    from smolpilot.evaluation.robot_runs.standing import run_standing
+
+    if run_standing(options.run).state == "running":
+        _say("The run goes on: its dataset is written when it has ended.")
+        return _report(options.run)
+    return finish(options.run)
+
+
 VERB = Verb(RunOptions, run)
+REPORT = Verb(ReportOptions, report)

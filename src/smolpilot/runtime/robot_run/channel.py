@@ -30,14 +30,20 @@ class Channel:
         known = {key.value.encode(): key for key in Key}
         return [known[line] for line in lines if line in known]
 
-    def show(self, snapshot: Snapshot) -> None:
-        """Show one; left out while the last one is not read yet. A line that went half through is finished first."""
+    def show(self, snapshot: Snapshot) -> bool:
+        """Show one; left out while the last one is not read yet. A line that went half through is finished first.
+
+        Whether it went through, or nobody looks.
+        """
         if self._snapshots is None:
-            return
+            return True
+        first = not self._unsent
         line = self._unsent or snapshot.model_dump_json().encode() + b"\n"
         try:
             self._unsent = line[os.write(self._snapshots, line) :]
         except BlockingIOError:
-            return
+            return False
         except OSError:  # nobody looks any more; whether that stops the arm is the supervisor's business
             self._snapshots = None
+            return True
+        return first and not self._unsent

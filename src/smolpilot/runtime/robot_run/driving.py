@@ -174,9 +174,7 @@ class _Drive:
                 session.run(signals)
         finally:
             record.close(session.ended or "failed")
-        self.say(self._farewell(session))
-        if self.cameras.unrecorded is not None:
-            self.say(f"warning: images were no longer kept: {self.cameras.unrecorded}")
+        session.farewell(self._farewell(session))
         return int(session.stopped)
 
     def _session(
@@ -343,6 +341,8 @@ class _Drive:
 
     def _farewell(self, session: Session) -> str:
         ended = session.ended.removesuffix(".")
+        if self.cameras.unrecorded is not None:
+            ended += f". Images were no longer kept: {self.cameras.unrecorded}"
         if not self.plan.go:
             return f"Ended: {ended}. It was a dry run: nothing was sent, and torque is as it was."
         if self.robot.gone:

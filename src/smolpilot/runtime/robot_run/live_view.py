@@ -57,7 +57,7 @@ KEYS: dict[Phase, tuple[tuple[Key, str], ...]] = {
         (Key.SUCCESS, "success"),
         (Key.FAILURE, "failure (last one)"),
         (Key.QUIT, "park and end"),
-    ),  # fmt: skip
+    ),
     Phase.APPROACH: (_STOPS, (Key.QUIT, "park and end")),
     Phase.AT_START: ((Key.ENTER, "start the episode"), _STOPS, (Key.QUIT, "park and end")),
     Phase.RUNNING: (_STOPS, (Key.SUCCESS, "success"), (Key.FAILURE, "failure"), (Key.QUIT, "park and end")),
@@ -185,7 +185,7 @@ def _marks(one: Snapshot) -> list[Text]:
 
 
 def _stop(one: Snapshot, console: Console, width: int, most: int) -> list[Text]:
-    """The stop in force, and why nothing came of a key: the whole reason, where the terminal is not smaller than that."""
+    """The stop in force, and why nothing came of a key: in full, where the terminal is not smaller than that."""
     said = [] if one.stop is None else [Text(f"STOPPED: {plain(one.stop)}", "bold red")]
     said += [] if one.notice is None else [Text(plain(one.notice), "bold yellow")]
     lines = [line for text in said for line in text.wrap(console, width)]

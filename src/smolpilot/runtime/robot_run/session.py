@@ -32,6 +32,7 @@ from .snapshot import Key, Phase, Snapshot
 HOLD_S = 0.7
 """Without the key of --hold-to-run for so long, the arm stops; keys of a terminal repeat after about half a second."""
 _SHOWN_S = 0.1
+_LAST_TRIES, _LAST_NAP_S = 50, 0.01
 _MOST_FAILED = 3  # requests in a row
 _PATIENCE, _LEAST_PATIENCE_S = 10.0, 5.0  # turnarounds that an answer may take before the policy counts as hung
 _LATE = 0.8  # of the time without an action after which the governor stops: this stop knows why
@@ -132,8 +133,16 @@ class Session:
             if now - self._shown_at >= _SHOWN_S:
                 self._shown_at = now
                 self._channel.show(self.snapshot(now, reading))
+
+    def farewell(self, text: str) -> None:
+        """Show the last moment with a word on what is left of it; waits a little for who looks."""
+        self.notice = text
         with contextlib.suppress(DeviceError):
-            self._channel.show(self.snapshot(self._clock(), self._robot.read()))
+            last = self.snapshot(self._clock(), self._robot.read())
+            for _ in range(_LAST_TRIES):
+                if self._channel.show(last):
+                    break
+                time.sleep(_LAST_NAP_S)
 
     def _wanted(self, now: float, reading: JointReadings) -> tuple[Request | None, str | None, ChunkStep | None]:
         """What to ask of the arm, whose wish it is (None: nothing that the log has to keep), and of which chunk."""
