@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from smolpilot.common.errors import UsageError
 from smolpilot.robots import Joint, RobotProfile
-from smolpilot.runtime.joint_order import JointOrder
+from smolpilot.runtime.joint_order import JointOrder, StateOrder
 
 ROBOT = RobotProfile(
     name="toy", description="a test", rate=30.0, gripper=["grip"], state=["pan", "lift", "grip", "wheel"],
@@ -69,3 +69,17 @@ def test_a_robot_whose_own_unit_nobody_knows_takes_no_command_by_name() -> None:
         JointOrder(robot, ["pan"], ["deg"])
     with pytest.raises(UsageError, match="commanded in the unit 'unknown'"):
         JointOrder(robot, ["pan"], ["unknown"])
+
+
+def test_a_state_reaches_the_policy_in_its_own_order_and_units() -> None:
+    """The way back: the robot's degrees are the policy's radians, by name."""
+    order = StateOrder(ROBOT, ["grip", "lift", "main_pan"], ["normalized", "deg", "rad"])
+    state = np.array([90.0, np.pi / 4, 70.0, 5.0])  # pan in deg, lift in rad, grip, wheel
+    np.testing.assert_allclose(order(state), [70.0, 45.0, np.pi / 2])
+
+
+def test_a_state_that_the_robot_does_not_have_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"reads no joint 'pann'\."):
+        StateOrder(ROBOT, ["pann"], ["deg"])
+    with pytest.raises(UsageError, match="reads joint 'pan' in the unit 'm'"):
+        StateOrder(ROBOT, ["pan"], ["m"])

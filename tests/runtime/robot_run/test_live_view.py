@@ -175,7 +175,8 @@ def test_the_key_to_be_held_is_named_where_something_moves_and_means_nothing_els
     foot = drawn(snapshot(hold_to_run="space"))[-2:]
     assert " ".join(foot) == "hold space: it moves; let go: it stops   s: success   f: failure q: park and end"
     assert "s: success" not in " ".join(drawn(snapshot(hold_to_run="s")))
-    assert drawn(snapshot(hold_to_run="h", phase=Phase.READY))[-1] == FEET[Phase.READY]
+    assert drawn(snapshot(hold_to_run="h", phase=Phase.READY))[-1] == FEET[Phase.READY].replace("Enter:", "hold h:")
+    assert drawn(snapshot(hold_to_run="h", phase=Phase.PARKING))[-1].startswith("hold h: it moves; let go: it stops")
 
 
 def test_without_a_keyboard_no_keys_are_promised() -> None:

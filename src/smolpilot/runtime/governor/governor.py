@@ -115,6 +115,7 @@ class Governor:
             self._motion = Motion(
                 np.clip(position, full.low, full.high), np.clip(velocity, -full.velocity, full.velocity)
             )
+            self._asked = self._motion.position
 
     def disengage(self) -> None:
         """Torque is no longer ours: nothing is sent until `start`."""

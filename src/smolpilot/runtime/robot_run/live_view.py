@@ -66,7 +66,7 @@ KEYS: dict[Phase, tuple[tuple[Key, str], ...]] = {
     Phase.ENDED: (),
 }
 """What each key does in each phase, in words."""
-_MOVES = (Phase.APPROACH, Phase.RUNNING)
+_MOVES = (Phase.APPROACH, Phase.RUNNING, Phase.PARKING)
 """The phases in which a key may have to be held."""
 
 
@@ -130,11 +130,11 @@ class RunView:
         hold = None if one.hold_to_run is None else plain(one.hold_to_run.lower(), _NAME)
         if hold is not None and one.phase in _MOVES:
             parts.append(Text.assemble((f"hold {hold}", "bold reverse"), ": it moves; let go: it stops"))
-        parts += [
-            Text.assemble((_PRESSED[key], "bold"), f": {words}")
-            for key, words in KEYS[one.phase]
-            if _PRESSED[key] != hold
-        ]
+        for key, words in KEYS[one.phase]:
+            if hold is not None and key is Key.ENTER and one.phase is not Phase.STOPPED:
+                parts.append(Text.assemble((f"hold {hold}", "bold reverse"), f": {words}"))
+            elif _PRESSED[key] != hold:
+                parts.append(Text.assemble((_PRESSED[key], "bold"), f": {words}"))
         return parts
 
 

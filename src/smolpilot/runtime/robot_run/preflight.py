@@ -205,7 +205,8 @@ def schedule_lines(about: PolicyAbout, made: Schedule, rate: float, max_chunk_ag
     lasts = about.chunk_size / rate
     text = f"{mode}: a chunk takes {seconds * 1e3:.0f} ms and lasts {lasts:.2g} s; {made.horizon} of {about.chunk_size}"
     if mode is Mode.RTC and GUIDED not in about.capabilities:
-        yield CheckLine("schedule", Verdict.FAIL, "this policy cannot go on from a chunk (rtc)", "--schedule async")
+        fix = "--engine fast (or exact); or --schedule async" if about.policy_kind == "smolvla" else "--schedule async"
+        yield CheckLine("schedule", Verdict.FAIL, "this policy cannot go on from a chunk (rtc)", fix)
         return
     if mode is not Mode.SYNC and 2 * seconds > lasts:
         yield CheckLine("schedule", Verdict.FAIL, f"{text}: it would run out before the next one is there",

@@ -368,6 +368,7 @@ class Session:
         if self._robot.governor.stop is not None or self._options.dry_run or not self._options.park:
             self._end("ended by a person" if not self._options.unattended else "all episodes were run")
             return
+        self._held_at = self._clock()  # the key that was pressed for this is not the one that is held
         self._go(self._options.park, Phase.PARKING)
 
     def _mark(self, mark: Literal["success", "failure"]) -> None:
