@@ -94,6 +94,8 @@ class RunFacts(_Strict):
     started_at: str
     host: str
     process: _Count
+    processes: dict[str, int] = {}
+    """All of them, by name."""
     smolpilot: str
     ended: str | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -306,6 +307,7 @@ class _Drive:
 
     def _facts(self, instruction: str | None, schedule: Schedule) -> RunFacts:
         about, plan = self.about, self.plan
+        numbers = {"control": os.getpid(), "policy": self.link.process, "cameras": self.cameras.process}
         return RunFacts(
             policy=plan.source,
             kind=about.policy_kind,
@@ -326,6 +328,7 @@ class _Drive:
             demonstrated_jerk=self._jerk(),
             started_at=now_text(),
             smolpilot=__version__,
+            processes={name: number for name, number in numbers.items() if number is not None},
             **machine(),
         )
 
