@@ -232,6 +232,28 @@ def test_ctrl_c_stops_holds_and_ends(tmp_path: Path) -> None:
     assert played.session.ended == "The process was asked to end (SIGTERM)."
 
 
+def test_a_first_action_that_is_far_away_is_approached_slowly(tmp_path: Path) -> None:
+    """60 degrees at a quarter of the limits; from there it is planned anew."""
+    states: list[float] = []
+
+    def away(state: Joints, now: float) -> Joints:
+        states.append(float(state[PAN]))
+        chunk = np.tile(state, (20, 1))
+        chunk[:, PAN] = 60.0
+        return chunk
+
+    with Rig() as rig, session_of(rig, tmp_path, link=Link(rig, away), seconds=8.0) as run:
+        log = run().log
+        rig.check_bytes()
+    ramp = [tick.sent.commanded[PAN] for tick in log.ticks if tick.source == "ramp"]
+    assert ramp[-1] == pytest.approx(60.0, abs=0.1)
+    assert np.abs(np.diff(ramp)).max() <= 60.0 / 4 / 30 + 1e-4
+    first = next(tick for tick in log.ticks if tick.source == "policy")
+    assert first.sent.commanded[PAN] == pytest.approx(60.0, abs=0.1)
+    assert states[0] == pytest.approx(0.0, abs=0.2)
+    assert states[1] == pytest.approx(60.0, abs=0.5), "the second plan begins where the arm is by then"
+
+
 def test_an_episode_does_not_begin_where_no_demonstration_did(tmp_path: Path) -> None:
     problem = "'elbow_flex' is at 63 deg; the demonstrations began at -5 to 5."
     with Rig() as rig, session_of(rig, tmp_path, start_problem=lambda state: problem) as run:

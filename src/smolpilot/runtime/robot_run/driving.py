@@ -192,6 +192,7 @@ class _Drive:
             start=start,
             park=dict(plan.setup.start_pose),
             hold_key=plan.hold_key,
+            sees=tuple(name for name in self.about.cameras if name in self.robot.cameras),
             seed=plan.seed,
         )
         kept = plan.out / FRAMES

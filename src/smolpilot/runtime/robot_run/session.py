@@ -35,6 +35,8 @@ _SHOWN_S = 0.1
 _LAST_TRIES, _LAST_NAP_S = 50, 0.01
 _MOST_FAILED = 3  # requests in a row
 _PATIENCE, _LEAST_PATIENCE_S = 10.0, 5.0  # turnarounds that an answer may take before the policy counts as hung
+_FAR = 0.15  # of a joint's range: a first action that is farther away is approached slowly,
+_EASING = 0.25  # at this share of the limits
 _LATE = 0.8  # of the time without an action after which the governor stops: this stop knows why
 
 
@@ -43,7 +45,7 @@ class SessionOptions:
     """What a run is to do. seconds: of an episode, None: until a person ends it. unattended: nobody presses keys.
 
     start: joint -> where an episode begins, None: where the arm is; park: joint -> where `q` takes it. hold_key: the
-    one that has to be held. seed: of the first chunk.
+    one that has to be held. sees: the cameras that the policy reads. seed: of the first chunk.
     """
 
     instruction: str | None
@@ -54,6 +56,7 @@ class SessionOptions:
     start: Mapping[str, float] | None = None
     park: Mapping[str, float] = field(default_factory=dict)
     hold_key: str | None = None
+    sees: tuple[str, ...] = ()
     seed: int = 0
 
 
@@ -71,6 +74,7 @@ class _Episode:
     failed: int = 0
     chunk: int | None = None  # that was played last
     starved_since: float | None = None
+    eased: bool = False
 
 
 class Session:
@@ -149,6 +153,8 @@ class Session:
         if self.phase in (Phase.APPROACH, Phase.PARKING) and self._move is not None:
             return self._move.ask(now, reading), "park" if self.phase is Phase.PARKING else "ramp", None
         if self.phase is Phase.RUNNING and self._episode is not None:
+            if self._move is not None:
+                return self._ease(now, reading, self._move), "ramp", None
             return self._play(now, reading, self._episode)
         moving = self._robot.governor.stop is not None and not self._robot.governor.at_rest
         return self._hold(now), "hold" if moving else None, None
@@ -171,13 +177,37 @@ class Session:
         self._watch_policy(now, due.playing, episode)
         if due.playing is Playing.PLAY and due.knot is not None:
             knot = self._knot = due.knot
+            if episode.chunk is None and self._eases(knot, episode):
+                return self._hold(now), "ramp", None
             if episode.chunk != knot.chunk:
                 episode.chunk = knot.chunk
                 self._imagine(knot)
             step = ChunkStep(knot.chunk, knot.step, knot.captured_at)
-            sees = tuple(self._robot.cameras)
-            return Request(knot.action, asked_at=now, observed_at=knot.captured_at, sees=sees), "policy", step
+            asked = Request(knot.action, asked_at=now, observed_at=knot.captured_at, sees=self._options.sees)
+            return asked, "policy", step
         return (self._hold(now) if due.playing is Playing.WAIT else None), "hold", None
+
+    def _eases(self, knot: Knot, episode: _Episode) -> bool:
+        """Whether the first action of an episode is so far away that it is approached slowly, once; begins with it."""
+        held, limits = self._robot.governor.last_command, self._robot.limits
+        if episode.eased or held is None or self._options.dry_run:
+            return False
+        episode.eased = True
+        target = np.clip(knot.action, limits.low, limits.high)
+        if (np.abs(target - held) <= _FAR * (limits.high - limits.low)).all():
+            return False
+        targets = dict(zip(limits.names, target.tolist(), strict=True))
+        self._move = Move(limits, held, targets, self._robot.spec.rate, _EASING)
+        return True
+
+    def _ease(self, now: float, reading: JointReadings, move: Move) -> Request:
+        """On the way to the first action; from there it is planned anew."""
+        if move.done(now, reading):
+            self._move = None
+            self._schedule.reset()
+            if self._episode is not None:
+                self._episode.begun_at = now
+        return move.ask(now, reading)
 
     def _imagine(self, knot: Knot) -> None:
         """An arm that only rehearses has not followed the last chunk: it is taken to be where this one begins."""
@@ -410,7 +440,7 @@ class Session:
         )
         self._recording(False)
         self._schedule.reset()
-        self._episode, self._done = None, episode.number + 1
+        self._episode, self._move, self._done = None, None, episode.number + 1
         self.phase = Phase.READY
         self._let_go = False
 
