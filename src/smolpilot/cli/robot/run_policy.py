@@ -77,6 +77,8 @@ class RunOptions:
     """Tokenizer folder, where the policy brings none."""
     seed: Seed = 0
     """Seed of what the policy draws."""
+    log_only: Flag = False
+    """Write neither dataset nor report; `smolpilot robot report DIR` does so later."""
     out: Path | None = None
     """Folder for log, dataset and report. Without it runs/robot/TIME."""
 
@@ -116,7 +118,7 @@ def run(options: RunOptions) -> int:
         attend(snapshots[0], keys[1], ended, hold_key=options.hold_to_run, interactive=interactive)
 
     code = supervised(control, attend=watch)
-    return max(code, finish(plan.out))
+    return code if options.log_only else max(code, finish(plan.out))
 
 
 def finish(folder: Path) -> int:
