@@ -302,7 +302,8 @@ def make_place(root: Path, documents: Path) -> None:
     save_bundle(new_policy("tiny", meta=read_meta(root / "DATA"), profile=G1, device="cpu"), root / "BUNDLE")
     shutil.copytree(root / "BUNDLE", root / "DIR")
     record(root / "SHOWN", 1)
-    save_bundle(new_policy("tiny", meta=read_meta(root / "SHOWN"), device="cpu"), root / "TABLETOP")
+    table = RobotProfile.load("tabletop")
+    save_bundle(new_policy("tiny", meta=read_meta(root / "SHOWN"), profile=table, device="cpu"), root / "TABLETOP")
     (root / "RUN").symlink_to(root / "runs" / "first")
     (root / "findings.json").write_text('{"findings": []}')
     (root / "run.yaml").write_text(
