@@ -116,7 +116,6 @@ COMMANDS: dict[str, Run | Read] = {
     'run demo/run --robot tabletop-emulated --instruction "touch the red block" --unattended --go --episodes 2 '
     "--seconds 8 --schedule async": Read("takes half a minute: the way to the start pose and back, twice"),
     "run BUNDLE --robot SETUP": Read("the form of the others"),
-    "robot report DIR": Read("the form of the one below"),
     # docs
     "robot emulate FILE": Read("as `robot emulate so101`"),
     "robot check tabletop-emulated --out cameras.png": Run(),
