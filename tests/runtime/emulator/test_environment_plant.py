@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ TURN = 4095 / (2 * np.pi)  # steps of a radian
 class Scene:
     """The world behind a bus, with its clock."""
 
-    def __init__(self, frames: Path | None = None, *, episode: int = 1000, seed: int = 1) -> None:
+    def __init__(
+        self, frames: Path | None = None, *, episode: int = 1000, seed: int = 1, outcomes: Path | None = None
+    ) -> None:
         self.world, self.clock = World(episode), Clock()
         steps = joint_steps(PROFILE, default_calibration(PROFILE))
-        plant = EnvironmentPlant(self.world, steps, frames=frames, seed=seed, clock=self.clock)
+        plant = EnvironmentPlant(self.world, steps, frames=frames, outcomes=outcomes, seed=seed, clock=self.clock)
         self.bus = EmulatedBus({"pan": 1, "grip": 2}, plant, clock=self.clock)
 
     def go(self, pan: int) -> None:
@@ -95,6 +98,31 @@ def test_after_an_episode_comes_the_next_seed_and_the_arm_stays() -> None:
     assert scene.pan == pytest.approx(goal, abs=1)
     assert scene.world.seeds[:2] == [1, 2]
     assert max(jumps) < 0.06 * TURN  # as fast as it goes, and no faster
+
+
+def test_how_each_episode_ended_is_in_a_file(tmp_path: Path) -> None:
+    """Also how many steps it took; none is taken, and none told, while nothing moves."""
+    scene, file = Scene(episode=12, outcomes=tmp_path / "outcomes"), tmp_path / "outcomes"
+    told = []
+    scene.clock.pass_(60.0)
+    assert scene.pan == 2048 + round(0.1 * TURN)
+    scene.go(2048 + round(1.3 * TURN))
+    for _ in range(12):
+        told.append(file.read_text())
+        scene.clock.pass_(0.1)
+        assert scene.pan > 2048
+    scene.bus.close()
+    assert told == [""] * 12
+    (line,) = file.read_text().splitlines()
+    assert json.loads(line) == {"seed": 1, "success": False, "label": "over", "steps": 12}
+    assert scene.world.seeds[:2] == [1, 2]
+
+
+def test_outcomes_that_cannot_be_written_or_of_a_plant_without_episodes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="The outcomes cannot be written"):
+        Scene(outcomes=tmp_path / "none" / "outcomes")
+    with pytest.raises(UsageError, match="'outcomes' is given for the plant 'servo', which has no episodes"):
+        make_bus(EmulatorSpec(profile=RobotProfile.load("so101"), outcomes="here"))
 
 
 def test_where_no_scene_lets_the_arm_back_the_joints_jump() -> None:

@@ -44,6 +44,7 @@ class EmulatedArmOptions(Strict):
     start: dict[str, float] = pydantic.Field(default_factory=dict)
     gravity: dict[str, float] = pydantic.Field(default_factory=dict)
     seed: Annotated[int, pydantic.Field(ge=0)] = 0
+    outcomes: str | None = None
     servos: ServoOptions = ServoOptions()
     faults: FaultOptions = FaultOptions()
     timeout: Annotated[float, pydantic.Field(gt=0, le=1)] = _TIMEOUT

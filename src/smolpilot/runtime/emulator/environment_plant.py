@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import UsageError, explain
 from smolpilot.common.keys import STATE, image_key
 from smolpilot.common.text import shown
-from smolpilot.contracts.environment import Environment
+from smolpilot.contracts.environment import Environment, Outcome
 from smolpilot.contracts.observation import Image, Observation
 from smolpilot.contracts.registry import ENVIRONMENTS
 from smolpilot.robots import RobotProfile
@@ -55,11 +56,15 @@ class EnvironmentPlant:
         steps: Mapping[str, JointSteps],
         *,
         frames: Path | None = None,
+        outcomes: Path | None = None,
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
         wait: bool = True,
     ) -> None:
-        """steps: of each joint, in the servos' order. frames: where images go. wait: see `make_bus`."""
+        """steps: of each joint, in the servos' order. frames: where images go. outcomes: a file that gets a line of
+        JSON for each episode that ends: `seed`, `success`, `label`, `steps`. wait: see `make_bus`.
+
+        UsageError for outcomes that cannot be written."""
         self._env, self._steps, self._clock, self._wait = env, list(steps.values()), clock, wait
         profile = env.spec.profile
         states, actions = ([joint.name for joint in part] for part in (profile.state_joints, profile.action_joints))
@@ -69,6 +74,7 @@ class EnvironmentPlant:
         self._closing = ExitStack()
         self._closing.callback(env.close)
         try:
+            self._outcomes = None if outcomes is None else self._closing.enter_context(_appended(outcomes))
             self._seen = self._reset()
             self._writers = {} if frames is None else self._make_writers(frames)
             self._show()
@@ -91,6 +97,7 @@ class EnvironmentPlant:
         steps: Mapping[str, JointSteps],
         *,
         frames: Path | None = None,
+        outcomes: Path | None = None,
         seed: int = 0,
         clock: Callable[[], float] = time.monotonic,
         wait: bool = True,
@@ -106,7 +113,7 @@ class EnvironmentPlant:
                 expected=f"those of the profile '{profile.name}': {shown(wanted)}",
                 fix=f"use the profile '{found.name}'",
             )
-        return cls(env, steps, frames=frames, seed=seed, clock=clock, wait=wait)
+        return cls(env, steps, frames=frames, outcomes=outcomes, seed=seed, clock=clock, wait=wait)
 
     def advance(self, dt: float, commands: Sequence[JointCommand]) -> Sequence[JointState]:
         left, start = dt, self._position()
@@ -166,8 +173,18 @@ class EnvironmentPlant:
     def _step(self, goals: _Steps) -> _Seen:
         """One step of the world; in the worker's thread."""
         observation, outcome = self._env.step(self._action(goals))
+        self._taken += 1
         seen = self._see(observation)
-        return seen if outcome is None else self._next_episode(seen.positions)
+        if outcome is None:
+            return seen
+        self._note(outcome)
+        return self._next_episode(seen.positions)
+
+    def _note(self, outcome: Outcome) -> None:
+        """Of the episode that has just ended; what ends while the arm is brought back is nobody's."""
+        if self._outcomes is not None:
+            told = {"seed": self._seed - 1, "success": outcome.success, "label": outcome.label, "steps": self._taken}
+            self._outcomes.write(json.dumps(told).encode() + b"\n")
 
     def _next_episode(self, stood: _Steps) -> _Seen:
         """The next episode, with the arm brought to where it stood."""
@@ -177,6 +194,7 @@ class EnvironmentPlant:
                 if np.abs(seen.positions - stood).max() <= _NEAR:
                     return seen
                 observation, outcome = self._env.step(self._action(stood))
+                self._taken += 1
                 if outcome is not None:
                     break
                 seen = self._see(observation)
@@ -185,6 +203,7 @@ class EnvironmentPlant:
     def _reset(self) -> _Seen:
         observation, _ = self._env.reset(self._seed)
         self._seed += 1
+        self._taken = 0
         return self._see(observation)
 
     def _action(self, goals: _Steps) -> npt.NDArray[np.float32]:
@@ -209,3 +228,12 @@ class EnvironmentPlant:
         now = self._clock()
         for name, writer in self._writers.items():
             writer.write(self._seen.images[name], now)
+
+
+def _appended(path: Path) -> IO[bytes]:
+    """The file, for whole lines at its end."""
+    try:
+        return path.open("ab", buffering=0)
+    except OSError as error:
+        refusal = explain(error)
+        raise UsageError(f"The outcomes cannot be written. {refusal.found}", fix=refusal.fix) from None

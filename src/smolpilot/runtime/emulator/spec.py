@@ -45,6 +45,8 @@ class EmulatorSpec(Strict):
     """For the plant `servo`: joint -> share of the full drive that pulls it, above 0 towards higher steps."""
     seed: Annotated[int, pydantic.Field(ge=0)] = 0
     """Of an environment's first episode."""
+    outcomes: str | None = None
+    """For an environment: a file that gets a line of JSON for each episode that ends: seed, success, label, steps."""
     servos: ServoOptions = ServoOptions()
     faults: FaultOptions = FaultOptions()
     folder: str | None = None
@@ -110,6 +112,8 @@ def _plant(
     start = {joint: each.encoder(spec.start.get(joint)) for joint, each in steps.items()}
     if spec.gravity and kind != _SERVO:
         raise UsageError(f"'gravity' is given for the plant '{spec.plant}', which has its own.")
+    if spec.outcomes is not None and kind != _ENVIRONMENT:
+        raise UsageError(f"'outcomes' is given for the plant '{spec.plant}', which has no episodes.")
     if spec.plant == _SERVO:
         return ServoPlant(start, gravity=spec.gravity)
     if spec.plant == _MUJOCO:
@@ -123,7 +127,8 @@ def _plant(
 
         if spec.start:
             raise UsageError(f"'start' is given for the plant '{spec.plant}', whose episodes have their own.")
+        outcomes = None if spec.outcomes is None else Path(spec.outcomes).expanduser()
         return EnvironmentPlant.of_name(
-            name, spec.profile, steps, frames=frames, seed=spec.seed, clock=clock, wait=wait
+            name, spec.profile, steps, frames=frames, outcomes=outcomes, seed=spec.seed, clock=clock, wait=wait
         )
     raise UsageError(f"There is no plant '{spec.plant}'.", expected="servo, mujoco, or environment:NAME")
