@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def emulated_arm(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def smallest_policy(folder: Path) -> None:
-    """The smallest policy of LeRobot's that needs no image: a Gaussian actor with 8 hidden units, as LeRobot saves it."""
+    """The smallest policy of LeRobot's that needs no image: a Gaussian actor with 8 hidden units."""
     import torch
     from lerobot.configs.types import FeatureType, PolicyFeature
     from lerobot.policies.gaussian_actor.configuration_gaussian_actor import GaussianActorConfig
@@ -65,9 +66,7 @@ def smallest_policy(folder: Path) -> None:
 def start_of_rollout(folder: Path, port: str, calibration: Path) -> dict[str, Any]:
     """Seconds from exec of lerobot-rollout to its control loop, and its most memory in MB; `failed`: why not."""
     policy = folder / "policy"
-    made = subprocess.run(
-        [*program.command("peer_policy()"), str(policy)], capture_output=True, text=True, check=False
-    )
+    made = subprocess.run([*program.command("peer_policy()"), str(policy)], capture_output=True, text=True, check=False)
     if made.returncode != 0:
         return {"failed": f"its policy could not be made: {made.stderr.strip()[-200:]}"}
     command = [
@@ -136,9 +135,7 @@ def play_loops() -> int:
     robot.connect(calibrate=False)
     found: dict[str, Any] = {"beside": {}, "within": {}}
     try:
-        with subprocess.Popen(
-            program.command("busy(10)"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as load:
+        with subprocess.Popen(program.command("busy(10)"), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as load:
             assert load.stdin is not None
             assert load.stdout is not None
             load.stdout.readline()
@@ -169,4 +166,4 @@ def play_loop(robot: Any, rate: float, seconds: float) -> list[float]:
         action["shoulder_pan.pos"] = float(program.sine((now - start) * program.RATE))
         robot.send_action(action)
         precise_sleep(period - (time.perf_counter() - now))
-    return [second - first - period for first, second in zip(begun, begun[1:], strict=False)]
+    return [second - first - period for first, second in pairwise(begun)]

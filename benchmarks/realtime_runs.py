@@ -1,4 +1,4 @@
-"""Runs of `smolpilot run` for realtime.py: started as a person would, on an emulated arm, and read from their folders."""
+"""Runs of `smolpilot run` for realtime.py: started as a person would, and read from the folders that they leave."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ type Floats = npt.NDArray[np.float64]
 
 _ENDING_S = 60.0
 # One thread for each matrix product: the threads of `busy` are counted.
-_THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @dataclass
@@ -126,24 +126,32 @@ def control_process(out: Path) -> int | None:
     return None
 
 
+_STAGES = {"imported": "opening ", "policy there": "; connecting to", "arm there": "computing "}
+"""What a run says -> what it has done by then."""
+
+
 def start_of_control(out: Path, robot: str) -> dict[str, Any]:
     """Seconds from exec to the first tick, and the most memory of control process and its parent, in MB."""
     with started(out, "free", "--seconds", "2", robot=robot) as one:
+        begun = one.begun
         control: float | None = None
         parent: float | None = None
+        seen: dict[str, float] = {}
         while one.process.poll() is None:
+            for stage, words in _STAGES.items():
+                if stage not in seen and words in one.said:
+                    seen[stage] = time.monotonic() - begun
             number = control_process(out)
-            control = (peak_megabytes(number) if number is not None else None) or control
-            parent = peak_megabytes(one.process.pid) or parent
+            if number is not None and (found_now := peak_megabytes(number)) is not None:
+                control, parent = found_now, peak_megabytes(one.process.pid) or parent
             time.sleep(0.02)
         found = result_of(one)
     if found.log is None:
         return {"failed": found.refused}
     first = found.log.ticks[0].sent.sent_at
-    opened = re.search(r"is open after ([\d.]+) s", one.said)
     return {
         "seconds": first - one.begun,
-        "policy_seconds": float(opened[1]) if opened else None,
+        "stages": seen,
         "megabytes": control,
         "parent_megabytes": parent,
     }

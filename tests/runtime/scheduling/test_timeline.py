@@ -12,11 +12,11 @@ from smolpilot.runtime.scheduling import Knot, Merge, Mode, Timeline
 
 from .helpers_playback import along, play, schedule
 
-type Floats = npt.NDArray[np.floating[Any]]
+type Floats = npt.NDArray[np.float64]
 
 
-def sine(steps: Floats) -> Floats:
-    found: Floats = 15.0 * np.sin(2 * np.pi * 0.01 * steps)
+def sine(steps: npt.ArrayLike) -> Floats:
+    found: Floats = 15.0 * np.sin(2 * np.pi * 0.01 * np.asarray(steps, dtype=np.float64))
     return found
 
 
@@ -24,7 +24,7 @@ def jerk(values: Floats) -> float:
     return float(np.sqrt(np.mean(np.diff(values, 3) ** 2)))
 
 
-def knots(values: Floats, begin: float = 0.0, chunk: int = 1) -> list[Knot]:
+def knots(values: Any, begin: float = 0.0, chunk: int = 1) -> list[Knot]:
     return [Knot(begin + i, np.array([value]), chunk, i, 0.0) for i, value in enumerate(values)]
 
 
@@ -45,7 +45,7 @@ def test_a_sine_has_the_jerk_of_a_sine_also_where_chunks_follow_each_other(optio
     policy = along(sine, size=50)
     if made.options.merge is Merge.APPEND:
         told = iter(range(0, 10_000, 25))
-        policy = lambda position, now, ask: sine(next(told) + np.arange(50.0))[:, None]  # noqa: E731
+        policy = along(lambda steps: sine(steps - steps[0] + next(told)), size=50)
     run = play(made, policy, ticks=1_000, turnaround=0.123, control=100.0)
     assert len(run.used) > 8
     clean = sine(0.3 * np.arange(len(run.played)))
@@ -58,7 +58,7 @@ def test_a_chunk_that_differs_begins_where_the_last_one_was_left_and_as_fast() -
     made = Timeline()
     made.replace(knots(np.arange(10.0)), 0.0)
     before = played(made, 0.0, 4.5)
-    made.replace(knots(0.5 + np.arange(10.0), begin=0.3, chunk=2), 4.5)
+    made.replace(knots(np.arange(0.5, 10.0), begin=0.3, chunk=2), 4.5)
     after = played(made, 4.5, 6.0)
     assert before[-1] == pytest.approx(4.4)
     assert after[8:] == pytest.approx(5.5 + 0.1 * np.arange(7)), "from 5.3 on its own actions"
