@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.contracts.run_folder import read_episodes, read_facts
+from smolpilot.contracts.run_log import read_run_log
+from smolpilot.environments.tabletop.demo_options import DemoOptions
 from smolpilot.evaluation import rate_interval
 
-SIZES = ["--demonstrations", "4", "--steps", "3", "--rollouts", "2"]
+TINY = ["--demonstrations", "4", "--steps", "3", "--rollouts", "2"]
+SIZES = [*TINY, "--robot-episodes", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +100,7 @@ def test_success_is_exit_code_0(finished: Path, tmp_path: Path) -> None:
     ("args", "words"),
     [
         (["--demonstrations", "4", "--steps", "4", "--rollouts", "2"], "holds a demo with --steps 3"),
-        ([*SIZES[:-1], "0"], "--rollouts is 0"),
+        ([*TINY[:-1], "0"], "--rollouts is 0"),
         ([*SIZES, "--seed", "-1"], "--seed is -1"),
     ],
 )
@@ -110,3 +114,40 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
     assert main(["demo", "--out", str(tmp_path), *SIZES]) == 2
     assert "holds no demo" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_last_act_drives_the_emulated_arm_and_kills_its_policy(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mechanism, never the rate: every command through bus and governor, and an arm that holds."""
+    out = copy(finished, tmp_path)
+    assert main(["demo", "--out", str(out), *TINY, "--robot-episodes", "1"]) == 1, "it has learned nothing"
+    said = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "9/9 The emulated arm, in real time" in said
+    assert "Success in real time: 0 of 1" in said
+    assert "Policy process killed in the middle: the arm slowed down, held, and said why" in said
+    seed = json.loads((out / "rollout" / "episodes.jsonl").read_text().splitlines()[0])["seed"]
+    for name, number in (("episode-00", 0), ("killed", 1)):
+        facts, log = read_facts(out / "robot" / name), read_run_log(out / "robot" / name / "run-log.jsonl")
+        assert (facts.schedule["mode"], facts.engine, facts.dry_run) == ("rtc", "fast", False)
+        setup = json.loads((out / "robot" / f"{name}.yaml").read_text())
+        assert setup["driver"]["seed"] == seed + number
+        assert sum(tick.source == "policy" for tick in log.ticks) > 3
+        moved = log.commanded[-1] - log.commanded[0]
+        assert abs(moved).max() > 0.01, "the arm was told to move"
+    killed = read_episodes(out / "robot" / "killed")[0]
+    assert killed.ended == "stop"
+    assert killed.stop is not None
+    assert killed.stop.startswith("The policy process was killed by SIGKILL")
+    last = read_run_log(out / "robot" / "killed" / "run-log.jsonl").ticks[-2:]
+    assert last[0].sent.commanded == pytest.approx(last[1].sent.commanded), "it stands"
+    assert last[1].sent.stop is not None
+    before = (out / "robot" / "killed" / "run-log.jsonl").read_bytes()
+    assert main(["demo", "--out", str(out), *TINY, "--robot-episodes", "1"]) == 1
+    assert (out / "robot" / "killed" / "run-log.jsonl").read_bytes() == before, "what was played is not played again"
+
+
+def test_quick_judges_no_goals() -> None:
+    quick = DemoOptions(quick=True).resolved()
+    assert (quick.demonstrations, quick.robot_episodes) == (40, 1)
+    assert DemoOptions().resolved() == DemoOptions()

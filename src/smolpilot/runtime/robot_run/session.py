@@ -35,8 +35,7 @@ _SHOWN_S = 0.1
 _LAST_TRIES, _LAST_NAP_S = 50, 0.01
 _MOST_FAILED = 3  # requests in a row
 _PATIENCE, _LEAST_PATIENCE_S = 10.0, 5.0  # turnarounds that an answer may take before the policy counts as hung
-_FAR = 0.15  # of a joint's range: a first action that is farther away is approached slowly,
-_EASING = 0.25  # at this share of the limits
+_EASING = 0.25  # share of the limits at which a first action is approached that is too far away
 _LATE = 0.8  # of the time without an action after which the governor stops: this stop knows why
 
 
@@ -188,13 +187,16 @@ class Session:
         return (self._hold(now) if due.playing is Playing.WAIT else None), "hold", None
 
     def _eases(self, knot: Knot, episode: _Episode) -> bool:
-        """Whether the first action of an episode is so far away that it is approached slowly, once; begins with it."""
+        """Whether the first action of an episode is so far away that it is approached slowly, once; begins with it.
+
+        Far is farther than the arm may lag behind its commands: policies lead by as much as their demonstrations did.
+        """
         held, limits = self._robot.governor.last_command, self._robot.limits
         if episode.eased or held is None or self._options.dry_run:
             return False
         episode.eased = True
         target = np.clip(knot.action, limits.low, limits.high)
-        if (np.abs(target - held) <= _FAR * (limits.high - limits.low)).all():
+        if (np.abs(target - held) <= limits.tracking).all():
             return False
         targets = dict(zip(limits.names, target.tolist(), strict=True))
         self._move = Move(limits, held, targets, self._robot.spec.rate, _EASING)
@@ -293,7 +295,7 @@ class Session:
             else:
                 self.phase = Phase.AT_START
                 self._let_go = False
-        elif self.phase is Phase.RUNNING and self._episode is not None:
+        elif self.phase is Phase.RUNNING and self._episode is not None and self._move is None:
             limit = self._options.seconds
             if limit is not None and now - self._episode.begun_at >= limit:
                 self._end_episode("time", None)

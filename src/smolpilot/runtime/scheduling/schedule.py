@@ -208,12 +208,13 @@ class Schedule:
         begin, now = self._place_at(chunk.state_at), self.place
         if self._appends:
             begin = max(self._timeline.end + 1.0, now)
-            self._timeline.append(_knots(chunk, begin, begin)[: self.horizon])
+            self._timeline.append(_knots(chunk, begin)[: self.horizon])
             self._begun_at = begin
             return True
-        knots = _knots(chunk, begin, now)
-        self.counts.trimmed += len(chunk.actions) - len(knots)
-        if not knots:
+        knots = _knots(chunk, begin)
+        passed = sum(knot.place < now - EPSILON for knot in knots)
+        self.counts.trimmed += passed
+        if passed == len(knots):
             self.counts.late += 1
             return False
         if self.options.merge is Merge.BLENDED:
@@ -261,27 +262,26 @@ class Schedule:
         return self._seen[0][1] if self._seen else self.place
 
     def _blended(self, knots: list[Knot], now: float) -> list[Knot]:
-        """Knots in which what is left of the last chunk fades out."""
+        """Knots in which what is left of the last chunk fades out; what has passed is the last chunk's alone."""
         span = self.options.blend * self._rate
         found = []
         for knot in knots:
-            share = min(1.0, (knot.place - now + 1.0) / (span + 1.0))
+            share = min(1.0, max(0.0, (knot.place - now + 1.0) / (span + 1.0)))
             old = self._timeline.at(knot.place) if share < 1.0 else None
             if old is None:
                 found.append(knot)
                 continue
             action = (1 - share) * old.action + share * knot.action
             action[self._grippers] = knot.action[self._grippers]
-            self.counts.blended += 1
+            self.counts.blended += knot.place >= now - EPSILON
             oldest = min(old.captured_at, knot.captured_at)
             found.append(Knot(knot.place, action, knot.chunk, knot.step, oldest))
         return found
 
 
-def _knots(chunk: PlannedChunk, begin: float, now: float) -> list[Knot]:
-    """The actions of a chunk that begins at the place `begin`, from `now` on."""
+def _knots(chunk: PlannedChunk, begin: float) -> list[Knot]:
+    """The actions of a chunk that begins at the place `begin`."""
     return [
         Knot(begin + step, np.asarray(action, dtype=np.float64), chunk.id, step, chunk.captured_at)
         for step, action in enumerate(chunk.actions)
-        if begin + step >= now - EPSILON
     ]
