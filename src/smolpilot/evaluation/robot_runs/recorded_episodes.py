@@ -44,6 +44,16 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class _Span:
+    """The ticks of an episode, by their numbers."""
+
+    episode: int
+    instruction: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class _Kept:
     """The images of one camera that were kept: when each was captured, in microseconds, rising."""
 
@@ -65,16 +75,22 @@ def write_run_dataset(folder: Path, progress: Callable[[int, int], None] = lambd
     """Write `dataset` into the folder of a run, from the steps that were played; the kept images are removed then.
 
     A frame for each step of the policy's rate: the state that was measured, the action that was commanded (what the arm
-    was told, after the governor), and the newest image of each camera at that time. A dry run has none, as nothing was
-    executed. Raises RunLogError for a log that cannot be read, DatasetError, OSError.
+    was told, after the governor), and the newest image of each camera at that time. An episode whose end nobody has
+    noted, as the run was cut off, goes to the last tick in the log. A dry run has none, as nothing was executed. Raises
+    RunLogError for a log that cannot be read, DatasetError, OSError.
     """
     facts, ends = read_facts(folder), read_episodes(folder)
     if facts.dry_run:
         return Recorded(None, 0, 0, ("A dry run has no dataset: nothing was executed.",))
     log, profile = read_run_log(folder / LOG), profile_of_run(folder)
     cameras = {name: _Kept.of(frames_folder(folder / FRAMES, name)) for name in facts.cameras}
-    steps = {end.episode: _steps(log, end, facts) for end in ends}
     notes: list[str] = []
+    spans = [_Span(end.episode, end.instruction, end.first_tick, end.last_tick) for end in ends
+             if end.first_tick is not None and end.last_tick is not None]  # fmt: skip
+    if (more := _cut_off(log, ends, facts)) is not None:
+        spans.append(more)
+        notes.append(f"Episode {more.episode} was cut off: it is kept up to its last tick in the log.")
+    steps = {span.episode: _steps(log, span, facts) for span in spans}
     if missing := [name for name, kept in cameras.items() if not kept.stamps]:
         return Recorded(None, 0, 0, (f"No dataset: no image of camera '{missing[0]}' was kept.",))
     total = sum(len(found) for found in steps.values())
@@ -91,9 +107,9 @@ def write_run_dataset(folder: Path, progress: Callable[[int, int], None] = lambd
     )
     done = 0
     with writer:
-        for end in ends:
+        for span in spans:
             lost = 0
-            for frame in _frames(steps[end.episode], profile, cameras, end.instruction or "none"):
+            for frame in _frames(steps[span.episode], profile, cameras, span.instruction or "none"):
                 done += 1
                 progress(done, total)
                 if frame is None:
@@ -101,7 +117,7 @@ def write_run_dataset(folder: Path, progress: Callable[[int, int], None] = lambd
                 else:
                     writer.add_frame(frame)
             if lost:
-                notes.append(f"Episode {end.episode}: {lost} steps are left out: an image or a joint was missing.")
+                notes.append(f"Episode {span.episode}: {lost} steps are left out: an image or a joint was missing.")
             writer.end_episode()
         episodes = writer.episodes
         if not episodes:
@@ -115,11 +131,16 @@ def profile_of_run(folder: Path) -> RobotProfile:
     return RobotProfile.load(folder / ROBOT)
 
 
-def _steps(log: RunLog, end: EpisodeEnd, facts: RunFacts) -> list[Tick]:
+def _cut_off(log: RunLog, ends: Sequence[EpisodeEnd], facts: RunFacts) -> _Span | None:
+    """The episode that was played when the run was cut off; None where each of them has ended."""
+    known = max((end.episode for end in ends), default=-1)
+    ticks = [tick.number for tick in log.ticks if tick.episode > known and tick.source in ("policy", "hold")]
+    return _Span(known + 1, facts.instruction, ticks[0], ticks[-1]) if ticks else None
+
+
+def _steps(log: RunLog, span: _Span, facts: RunFacts) -> list[Tick]:
     """The ticks of an episode in which a step of the policy's rate was due; waiting, too: time goes on then."""
-    if end.first_tick is None or end.last_tick is None:
-        return []
-    ticks = [tick for tick in log.ticks if end.first_tick <= tick.number <= end.last_tick]
+    ticks = [tick for tick in log.ticks if span.first <= tick.number <= span.last]
     first = next((i for i, tick in enumerate(ticks) if tick.chunk is not None), len(ticks))
     found: list[Tick] = []
     for tick in ticks[first:]:
