@@ -158,8 +158,10 @@ class _Showing:
         from PIL import Image
 
         path = frame_file(folder, name, image.captured_at)
+        part = path.with_suffix(".part")  # whoever is killed, or finds no room, leaves no half image
         try:
-            Image.fromarray(image.image).save(path, quality=JPEG_QUALITY, subsampling=0)
+            Image.fromarray(image.image).save(part, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+            part.replace(path)
         except OSError as error:
             self._unrecorded(error)
 
