@@ -106,6 +106,16 @@ COMMANDS: dict[str, Run | Read] = {
     "robot move arm.yaml shoulder_pan=30 gripper=80":
         Run({"shoulder_pan=30": "shoulder_pan=3", "gripper=80": "gripper=52"}),
     "robot park arm.yaml": Run(),
+    "robot check arm.yaml --policy BUNDLE": Run({"BUNDLE": "POLICY"}),
+    "run BUNDLE --robot arm.yaml": Read("as the dry run of the next one"),
+    "run BUNDLE --robot arm.yaml --go --speed 0.25 --hold-to-run m":
+        Read("needs a terminal, and somebody who holds a key: tests/runtime/robot_run has keys"),
+    'run demo/run --robot tabletop-emulated --instruction "touch the red block" --seconds 6':
+        Run({"demo/run": "TABLETOP", "6": "1"}, "--device cpu --out runs/dry"),
+    'run demo/run --robot tabletop-emulated --instruction "touch the red block" --go': Read("needs a terminal"),
+    'run demo/run --robot tabletop-emulated --instruction "touch the red block" --unattended --go --episodes 2 '
+    "--seconds 8 --schedule async": Read("takes half a minute: the way to the start pose and back, twice"),
+    "run BUNDLE --robot SETUP": Read("the form of the others"),
     # docs
     "robot emulate FILE": Read("as `robot emulate so101`"),
     "robot check tabletop-emulated --out cameras.png": Run(),
@@ -117,6 +127,17 @@ COMMANDS: dict[str, Run | Read] = {
     "robot move SETUP JOINT=VALUE": Run({"SETUP": "arm.yaml", "JOINT=VALUE": "shoulder_pan=0"}),
     "robot park SETUP --release": Run({"SETUP": "arm.yaml"}),
     "robot show so101": Run(),
+    "robot new my_arm.yaml --profile so101 --driver feetech --port /dev/ttyACM0 --calibration my_arm":
+        Run({"my_arm.yaml": "new_arm.yaml", "/dev/ttyACM0": "arm", "my_arm": "arm.calibration.json"}),
+    "robot check my_arm.yaml --policy BUNDLE": Run({"my_arm.yaml": "arm.yaml", "BUNDLE": "POLICY"}),
+    "run BUNDLE --robot my_arm.yaml": Read("as the dry run of README"),
+    "run BUNDLE --robot my_arm.yaml --go --speed 0.25 --hold-to-run m": Read("needs a terminal"),
+    "run BUNDLE --robot my_arm.yaml --go --episodes 10 --seconds 30 --out runs/pick":
+        Run({"BUNDLE": "hold-state", "my_arm.yaml": "arm.yaml", "10": "1", "30": "1"},
+            "--unattended --start-pose here --log-only"),
+    "robot park my_arm.yaml": Run({"my_arm.yaml": "arm.yaml"}),
+    "status runs/pick": Run(),
+    "robot report runs/pick": Run(),
     "robot profile check my_arm.yaml": Run(),
     "": Run(),
     "dataset check PATH [--strict] [--json] [--html FILE] [--robot PROFILE] [--jobs N]":
@@ -280,7 +301,8 @@ def make_place(root: Path, documents: Path) -> None:
     save_bundle(new_policy("tiny", meta=read_meta(root / "DATA"), profile=G1, device="cpu"), root / "BUNDLE")
     shutil.copytree(root / "BUNDLE", root / "DIR")
     record(root / "SHOWN", 1)
-    save_bundle(new_policy("tiny", meta=read_meta(root / "SHOWN"), device="cpu"), root / "TABLETOP")
+    table = RobotProfile.load("tabletop")
+    save_bundle(new_policy("tiny", meta=read_meta(root / "SHOWN"), profile=table, device="cpu"), root / "TABLETOP")
     (root / "RUN").symlink_to(root / "runs" / "first")
     (root / "findings.json").write_text('{"findings": []}')
     (root / "run.yaml").write_text(

@@ -30,7 +30,7 @@ class StatusOptions:
     a robot run: whether it goes on, its episodes and their marks, why it ended."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a training (--out, or a checkpoint in it) or of a robot run."""
+    """Folder of a robot run or a training, or a checkpoint in it."""
     json: Flag = False
     """Print one JSON document."""
 

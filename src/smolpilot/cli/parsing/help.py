@@ -19,9 +19,11 @@ from .arguments import Field, fields_of
 # An option means the same in every verb, so it stands in the same group everywhere. Order: that of use; `*`: essential.
 GROUPS = {
     "data": "config* dataset* mixture balance order stages* episodes* every max_frames env* env_settings env_python "
-    "swap_instruction floors mixed_rendering instruction units* robot* robot_type features without feature parts "
+    "swap_instruction floors mixed_rendering instruction* units* robot* robot_type features without feature parts "
     "rename set undo to seed frames findings check ungated expert colors target noise vary_timing keep_failures "
     "demonstrations rollouts tolerance recompute strict keep_times",
+    "motion": "go* unattended* hold_to_run* speed* start_pose seconds*",
+    "schedule": "schedule* merge refill rate realtime",
     "model": "policy* preset* from_scratch* train_expert_only* freeze_vision lora* lora_alpha lora_targets tokenizer "
     "revision camera_map* cameras chunk_size n_action_steps* num_steps max_tokens norm_stats* norm_stats_file "
     "policy_stats_from engine* against* untrained",
@@ -32,7 +34,7 @@ GROUPS = {
     "calibration_frames workers jobs parallel repeats",
     "validation": "preflight held_out* split_seed eval_every eval_frames overfit",
     "output": "out* json* html open first dry_run reencode codec data_file_mb video_file_mb chunk_files video_episodes "
-    "save_every keep log_every track",
+    "save_every keep log_every track log_only",
     "resuming": "resume*",
 }
 _ORDER = {
