@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 import pydantic
 
-from smolpilot.common.errors import DeviceError, SmolpilotError
+from smolpilot.common.errors import CheckpointError, DeviceError, NotFiniteError, SmolpilotError
 from smolpilot.common.keys import STATE, image_key
 from smolpilot.common.text import LIMIT, plain
 from smolpilot.contracts import GUIDED, TOKENS, TWO_STAGE, Embodiment, Leftover, Policy, PolicyOptions, make_observation
@@ -32,6 +32,7 @@ from smolpilot.runtime.robot_run.protocol import (
     PolicyAbout,
     Refused,
     StateNumbers,
+    end_with_input,
 )
 
 _IMAGE_S = 5.0  # that a camera's first image is waited for
@@ -41,6 +42,7 @@ def main() -> int:
     """Serve until standard input ends."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever prints, prints into the log
+    end_with_input()
     first = sys.stdin.buffer.readline()
     if not first:
         return 0
@@ -178,10 +180,24 @@ class Served:
             times = {STATE: state.read_at} | {image_key(name): one.captured_at for name, one in images.items()}
             observation = make_observation(state.state, shown, request.instruction, captured_at=times)
             chunk = self._policy.predict([observation], seeds=[asked.seed], **self._previous(asked, state))[0]
-        actions = np.asarray(chunk, dtype=np.float64)
+        actions = self._checked(chunk)
         self._blocks.chunk.write(ChunkNumbers(request.id, state.read_at, min([state.read_at, *stamps]), actions).pack())
         ms = {str(name): float(value) for name, value in getattr(self._policy, "last_ms", {}).items()}
         return Answered(id=request.id, at=time.monotonic(), ms=ms)
+
+    def _checked(self, chunk: Any) -> np.ndarray[Any, Any]:
+        """The chunk [H, A]: what is none, or not finite, never gets to the arm's process."""
+        actions = np.asarray(chunk, dtype=np.float64)
+        spec = self._policy.spec
+        if actions.ndim != 2 or not 1 <= len(actions) <= spec.chunk_size or actions.shape[1] != spec.action_dim:
+            raise CheckpointError(
+                f"The policy gave a chunk of shape {list(actions.shape)}.",
+                expected=f"{[spec.chunk_size, spec.action_dim]}",
+            )
+        if not np.isfinite(actions).all():
+            step, column = np.argwhere(~np.isfinite(actions))[0]
+            raise NotFiniteError(f"The policy's chunk is not finite (step {step}, value {column}).")
+        return actions
 
     def _previous(self, asked: AskNumbers, state: StateNumbers) -> dict[str, Any]:
         """What is left of the last chunk from this state on, which may be newer than the request."""

@@ -104,11 +104,11 @@ def test_a_process_that_is_killed_is_named(tmp_path: Path) -> None:
             try:
                 camera.newest_at()
             except DeviceError as error:
-                return "The cameras' process was killed by signal 9." in error.found
+                return "The cameras' process was killed by SIGKILL." in error.found
             return False
 
         until(gone)
-        with pytest.raises(DeviceError, match="was killed by signal 9"):
+        with pytest.raises(DeviceError, match="was killed by SIGKILL"):
             camera.latest()
 
 

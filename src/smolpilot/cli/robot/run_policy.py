@@ -86,11 +86,8 @@ class RunOptions:
 def run(options: RunOptions) -> int:
     """Drive, then write dataset and report; 1 when a stop ended it."""
     from smolpilot.common.errors import UsageError
-    from smolpilot.runtime.robot_run.attending import attend
-    from smolpilot.runtime.robot_run.channel import Channel
-    from smolpilot.runtime.robot_run.driving import drive
     from smolpilot.runtime.robot_run.keys import hold_byte
-    from smolpilot.runtime.supervisor import supervised
+    from smolpilot.runtime.robot_run.run_record import private_folder
 
     interactive = sys.stdin.isatty() and not options.unattended
     if options.go and not interactive and not options.unattended:
@@ -99,12 +96,25 @@ def run(options: RunOptions) -> int:
             expected="a terminal, or --unattended",
             fix="--unattended, when the power switch is within somebody's reach",
         )
-    if options.unattended and options.seconds is None:
-        raise UsageError("--unattended without --seconds: nobody would end the episode.", fix="say --seconds")
+    if not interactive and options.seconds is None:
+        why = "--unattended without --seconds" if options.unattended else "No terminal, and no --seconds"
+        raise UsageError(f"{why}: nobody would end the episode.", fix="say --seconds")
     if options.hold_to_run is not None and not interactive:
         raise UsageError("--hold-to-run needs a terminal, and somebody who holds the key.", fix="leave it out")
-    plan = _plan(options, interactive)
     hold_byte(options.hold_to_run)
+    with private_folder() as shared:
+        plan = _plan(options, interactive, shared)
+        code = _driven(plan, options.hold_to_run, interactive)
+    return code if options.log_only else max(code, finish(plan.out))
+
+
+def _driven(plan: RunPlan, hold_key: str | None, interactive: bool) -> int:
+    """Drive in a process of its own, shown and told keys by this one."""
+    from smolpilot.runtime.robot_run.attending import attend
+    from smolpilot.runtime.robot_run.channel import Channel
+    from smolpilot.runtime.robot_run.driving import drive
+    from smolpilot.runtime.supervisor import supervised
+
     keys, snapshots = os.pipe(), os.pipe()
 
     def control() -> int:
@@ -115,10 +125,9 @@ def run(options: RunOptions) -> int:
     def watch(ended: Callable[[], bool]) -> None:
         os.close(keys[0])
         os.close(snapshots[1])
-        attend(snapshots[0], keys[1], ended, hold_key=options.hold_to_run, interactive=interactive)
+        attend(snapshots[0], keys[1], ended, hold_key=hold_key, interactive=interactive)
 
-    code = supervised(control, attend=watch)
-    return code if options.log_only else max(code, finish(plan.out))
+    return supervised(control, attend=watch)
 
 
 def finish(folder: Path) -> int:
@@ -156,7 +165,7 @@ def _report(folder: Path) -> int:
     return 0
 
 
-def _plan(options: RunOptions, interactive: bool) -> RunPlan:
+def _plan(options: RunOptions, interactive: bool, shared: Path) -> RunPlan:
     """The options as the control process takes them; makes the folder."""
     from smolpilot.common.errors import UsageError
     from smolpilot.runtime.robot_run.driving import RunPlan
@@ -165,6 +174,8 @@ def _plan(options: RunOptions, interactive: bool) -> RunPlan:
 
     if options.merge != "aligned" and options.schedule != "async":
         raise UsageError(f"--merge {options.merge} is of --schedule async.", fix="leave it out")
+    if options.refill is not None and options.schedule == "sync":
+        raise UsageError("--refill is of --schedule async and rtc.", fix="leave it out")
     setup = RobotSetup.load(options.robot)
     schedule = ScheduleOptions(
         mode=Mode(options.schedule), merge=Merge(options.merge), refill=options.refill,
@@ -176,6 +187,7 @@ def _plan(options: RunOptions, interactive: bool) -> RunPlan:
         setup=setup,
         source=options.policy,
         out=_folder(options.out),
+        shared=shared,
         unattended=not interactive,
         hold_key=options.hold_to_run,
         schedule=schedule,

@@ -44,6 +44,16 @@ class Recorded:
 
 
 @dataclass(frozen=True)
+class _Span:
+    """The ticks of an episode, by their numbers."""
+
+    episode: int
+    instruction: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class _Kept:
     """The images of one camera that were kept: when each was captured, in microseconds, rising."""
 
@@ -60,54 +70,71 @@ class _Kept:
         place = bisect_right(self.stamps, round(captured_at * 1e6)) - 1
         return None if place < 0 else self.folder / f"{self.stamps[place]}.jpg"
 
+    def size(self) -> tuple[int, int] | None:
+        """Height and width, of the first one that can be read."""
+        images = (_image(self.folder / f"{stamp}.jpg") for stamp in self.stamps)
+        return next((image.shape[:2] for image in images if image is not None), None)
+
 
 def write_run_dataset(folder: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Recorded:
     """Write `dataset` into the folder of a run, from the steps that were played; the kept images are removed then.
 
     A frame for each step of the policy's rate: the state that was measured, the action that was commanded (what the arm
-    was told, after the governor), and the newest image of each camera at that time. A dry run has none, as nothing was
-    executed. Raises RunLogError for a log that cannot be read, DatasetError, OSError.
+    was told, after the governor), and the newest image of each camera at that time. An episode whose end nobody has
+    noted, as the run was cut off, goes to the last tick in the log. A dry run has none, as nothing was executed. Raises
+    RunLogError for a log that cannot be read, DatasetError, OSError.
     """
     facts, ends = read_facts(folder), read_episodes(folder)
     if facts.dry_run:
         return Recorded(None, 0, 0, ("A dry run has no dataset: nothing was executed.",))
     log, profile = read_run_log(folder / LOG), profile_of_run(folder)
     cameras = {name: _Kept.of(frames_folder(folder / FRAMES, name)) for name in facts.cameras}
-    steps = {end.episode: _steps(log, end, facts) for end in ends}
     notes: list[str] = []
+    spans = [_Span(end.episode, end.instruction, end.first_tick, end.last_tick) for end in ends
+             if end.first_tick is not None and end.last_tick is not None]  # fmt: skip
+    if (more := _cut_off(log, ends, facts)) is not None:
+        spans.append(more)
+        notes.append(f"Episode {more.episode} was cut off: it is kept up to its last tick in the log.")
+    steps = {span.episode: _steps(log, span, facts) for span in spans}
     if missing := [name for name, kept in cameras.items() if not kept.stamps]:
         return Recorded(None, 0, 0, (f"No dataset: no image of camera '{missing[0]}' was kept.",))
     total = sum(len(found) for found in steps.values())
     if not total:
         return Recorded(None, 0, 0, ("No dataset: no action was played.",))
-    sizes = {name: _image(kept.folder / f"{kept.stamps[0]}.jpg").shape[:2] for name, kept in cameras.items()}
+    sizes = {name: kept.size() for name, kept in cameras.items()}
+    if unreadable := [name for name, size in sizes.items() if size is None]:
+        return Recorded(None, 0, 0, (*notes, f"No dataset: no image of camera '{unreadable[0]}' can be read."))
     writer = DatasetWriter(
         folder / DATASET,
         fps=facts.policy_rate,
         state_names=[joint.name for joint in profile.state_joints],
         action_names=[joint.name for joint in profile.action_joints],
-        cameras={name: (int(h), int(w)) for name, (h, w) in sizes.items()},
+        cameras={name: size for name, size in sizes.items() if size is not None},
         robot_type=profile.name,
     )
-    done = 0
+    done = written = 0
     with writer:
-        for end in ends:
+        for span in spans:
+            played = steps[span.episode]
+            if missed := max(played, default=-1) + 1 - len(played):
+                notes.append(f"Episode {span.episode}: {missed} steps have no frame: the control loop came too late.")
             lost = 0
-            for frame in _frames(steps[end.episode], profile, cameras, end.instruction or "none"):
+            for frame in _frames([*played.values()], profile, cameras, span.instruction or "none"):
                 done += 1
                 progress(done, total)
                 if frame is None:
                     lost += 1
                 else:
+                    written += 1
                     writer.add_frame(frame)
             if lost:
-                notes.append(f"Episode {end.episode}: {lost} steps are left out: an image or a joint was missing.")
+                notes.append(f"Episode {span.episode}: {lost} steps are left out: an image or a joint was missing.")
             writer.end_episode()
         episodes = writer.episodes
         if not episodes:
             raise DatasetError("No step of the run has all of its images and joints.", expected="at least one")
     shutil.rmtree(folder / FRAMES, ignore_errors=True)
-    return Recorded(folder / DATASET, episodes, done, tuple(notes))
+    return Recorded(folder / DATASET, episodes, written, tuple(notes))
 
 
 def profile_of_run(folder: Path) -> RobotProfile:
@@ -115,17 +142,23 @@ def profile_of_run(folder: Path) -> RobotProfile:
     return RobotProfile.load(folder / ROBOT)
 
 
-def _steps(log: RunLog, end: EpisodeEnd, facts: RunFacts) -> list[Tick]:
-    """The ticks of an episode in which a step of the policy's rate was due; waiting, too: time goes on then."""
-    if end.first_tick is None or end.last_tick is None:
-        return []
-    ticks = [tick for tick in log.ticks if end.first_tick <= tick.number <= end.last_tick]
+def _cut_off(log: RunLog, ends: Sequence[EpisodeEnd], facts: RunFacts) -> _Span | None:
+    """The episode that was played when the run was cut off; None where each of them has ended."""
+    known = max((end.episode for end in ends), default=-1)
+    ticks = [tick.number for tick in log.ticks if tick.episode > known and tick.source in ("policy", "hold")]
+    return _Span(known + 1, facts.instruction, ticks[0], ticks[-1]) if ticks else None
+
+
+def _steps(log: RunLog, span: _Span, facts: RunFacts) -> dict[int, Tick]:
+    """The ticks of an episode in which a step of the policy's rate was due, by the number of the step; waiting, too:
+    time goes on then."""
+    ticks = [tick for tick in log.ticks if span.first <= tick.number <= span.last]
     first = next((i for i, tick in enumerate(ticks) if tick.chunk is not None), len(ticks))
-    found: list[Tick] = []
+    found: dict[int, Tick] = {}
     for tick in ticks[first:]:
-        # The k-th step is the first tick that is not before its time.
-        if (tick.number - ticks[first].number) * facts.policy_rate >= len(found) * facts.rate * (1 - 1e-9):
-            found.append(tick)
+        # The k-th step is the first tick that is not before its time; ticks that were missed may leave steps without.
+        step = int((tick.number - ticks[first].number) * facts.policy_rate / facts.rate + 1e-9)
+        found.setdefault(step, tick)
     return found
 
 
@@ -149,8 +182,12 @@ def _frames(
         yield frame if whole else None
 
 
-def _image(path: Path) -> _Image:
+def _image(path: Path) -> _Image | None:
+    """None where it cannot be read: a machine that lost its power leaves such files."""
     from PIL import Image
 
-    with Image.open(path, formats=["JPEG"]) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(path, formats=["JPEG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError:
+        return None

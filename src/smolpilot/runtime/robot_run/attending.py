@@ -34,8 +34,8 @@ def attend(snapshots: int, keys: int, ended: Callable[[], bool], *, hold_key: st
     is a terminal; it is as before when this returns, however it does.
 
     A line that is torn or no snapshot is left out. Enter counts while the newest snapshot is FRESH. A key for which the
-    pipe has no room is dropped; STOP is sent again until it is taken. UsageError for a key that cannot be held: let
-    `hold_byte` say so before an arm is opened.
+    pipe has no room is dropped; STOP is sent again until it is taken, and GONE, that the terminal was closed, for ever.
+    UsageError for a key that cannot be held: let `hold_byte` say so before an arm is opened.
     """
     with contextlib.ExitStack() as stack:
         shown = _Careful()
@@ -54,7 +54,7 @@ def _attend(
     source: SnapshotPipe, sink: KeyPipe, keyboard: Keyboard | None, shown: _Careful, ended: Callable[[], bool]
 ) -> None:
     newest: Snapshot | None = None
-    came_at, drawn_at, over = time.monotonic(), -math.inf, False
+    came_at, drawn_at, over, gone = time.monotonic(), -math.inf, False, False
     while not over:
         over = ended()  # before the last look: what it sent before it ended is shown
         for newest in source.lines():
@@ -65,7 +65,10 @@ def _attend(
             for key in keyboard.read():
                 if key is not Key.ENTER or (newest is not None and now - came_at < FRESH):
                     sink.send(key)
-            keyboard = None if keyboard.gone else keyboard
+            gone = keyboard.gone
+            keyboard = None if gone else keyboard
+        if gone:  # again and again: it must not be lost in a pipe that is full
+            sink.send(Key.GONE)
         sink.again()
         due = now - drawn_at >= (_DRAW_S if came_at > drawn_at else _QUIET_S)
         if newest is not None and (due or over):

@@ -25,6 +25,8 @@ from smolpilot.contracts.run_folder import frame_file, frames_folder
 from smolpilot.runtime.cameras.shared_frames import SharedFrameWriter, frames_file
 from smolpilot.runtime.setup.robot_setup import RobotSetup
 
+from .protocol import end_with_input
+
 _NAP_S = 0.002
 JPEG_QUALITY = 95
 """Without subsampling of colors: what the video encoder gets afterwards is as good as what came."""
@@ -63,6 +65,7 @@ def main() -> int:
     """Show images until standard input ends."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
+    end_with_input()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     first = sys.stdin.buffer.readline()
@@ -155,8 +158,10 @@ class _Showing:
         from PIL import Image
 
         path = frame_file(folder, name, image.captured_at)
+        part = path.with_suffix(".part")  # whoever is killed, or finds no room, leaves no half image
         try:
-            Image.fromarray(image.image).save(path, quality=JPEG_QUALITY, subsampling=0)
+            Image.fromarray(image.image).save(part, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+            part.replace(path)
         except OSError as error:
             self._unrecorded(error)
 

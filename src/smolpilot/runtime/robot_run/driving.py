@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from smolpilot.common.errors import DeviceError, SmolpilotError
+from smolpilot.common.errors import DeviceError, SmolpilotError, UsageError
 from smolpilot.contracts import Joints
 from smolpilot.contracts.run_folder import FRAMES, ROBOT, SETUP, RunFacts, now_text
 from smolpilot.runtime.governed_robot import GovernedRobot
@@ -36,7 +37,7 @@ from .preflight import (
     start_line,
 )
 from .protocol import OpenPolicy, PolicyAbout
-from .run_record import RunRecord, limit_facts, machine, private_folder
+from .run_record import RunRecord, limit_facts, machine
 from .session import Session, SessionOptions
 from .shared_cameras import CameraProcess
 
@@ -50,6 +51,7 @@ _WARM = 4
 class RunPlan:
     """What `smolpilot run` was asked to do; `policy` without the fields that are known later.
 
+    shared: folder of the blocks and images that the processes share; `drive` removes it.
     rate: of the control loop, None: the policy's. speed: share of the limits. go: the arm moves. start_pose: where
     episodes begin; auto: where the demonstrations began, else the setup's start pose, else here.
     """
@@ -57,6 +59,7 @@ class RunPlan:
     setup: RobotSetup
     source: str
     out: Path
+    shared: Path
     instruction: str | None = None
     episodes: int = 1
     seconds: float | None = None
@@ -74,34 +77,36 @@ class RunPlan:
 
 def drive(plan: RunPlan, channel: Channel, say: Callable[[str], None]) -> int:
     """Run it; 0 when its episodes were run, 1 when a stop ended it. SmolpilotError before anything moves."""
-    with StopSignals() as signals, private_folder() as folder:
+    with StopSignals() as signals:
         link = PolicyLink(plan.out / "policy.log")
         made: list[GovernedRobot] = []
         frames: Callable[[], Path | None] = lambda: getattr(made[0].driver, "frames", None)  # noqa: E731
-        cameras = CameraProcess(plan.setup, folder, plan.out / "cameras.log", frames)
+        cameras = CameraProcess(plan.setup, plan.shared, plan.out / "cameras.log", frames)
         try:
-            about, robot = _opened(plan, folder, link, cameras, made, say)
+            about, robot = _opened(plan, link, cameras, made, say, signals)
             return _Drive(plan, about, robot, link, cameras, channel, say).run(signals)
         finally:
             for robot in made:
                 robot.disconnect()
             cameras.close()
             link.close()
+            # Its parent does it, too, where this process is killed; but who kills the parent leaves it to this one.
+            shutil.rmtree(plan.shared, ignore_errors=True)
 
 
 def _opened(
     plan: RunPlan,
-    folder: Path,
     link: PolicyLink,
     cameras: CameraProcess,
     made: list[GovernedRobot],
     say: Callable[[str], None],
+    signals: StopSignals,
 ) -> tuple[PolicyAbout, GovernedRobot]:
     """The policy and the arm, without torque; the arm is also put into `made`, so that it is closed whatever comes."""
     say(f"opening {plan.source} ...")
     begun = time.monotonic()
     request = OpenPolicy(
-        folder=str(folder),
+        folder=str(plan.shared),
         source=plan.source,
         owner=f"the robot setup '{plan.setup.name}'",
         profile=plan.setup.profile.to_yaml(),
@@ -109,7 +114,7 @@ def _opened(
         instruction=plan.instruction,
         **plan.policy,
     )
-    about = link.open(request, patience=_OPENING_S)
+    about = link.open(request, patience=_OPENING_S, given_up=lambda: _given_up(signals))
     for text in (*about.notes, *(f"warning: {one}" for one in about.warnings)):
         say(text)
     say(f"{plan.source} is open after {time.monotonic() - begun:.1f} s; connecting to {plan.setup.name} ...")
@@ -121,6 +126,11 @@ def _opened(
     made.append(robot)
     robot.open()
     return about, robot
+
+
+def _given_up(signals: StopSignals) -> str | None:
+    """Why nobody waits any more, while nothing moves yet."""
+    return None if signals.reason is None else f"{signals.reason} Nothing was moved, and torque is as it was."
 
 
 class _Drive:
@@ -147,15 +157,15 @@ class _Drive:
         specs = {name: camera.spec for name, camera in self.robot.cameras.items()}
         self._judge(policy_lines(about, self.profile, specs, instruction))
         orders = orders_of(about, self.profile)
-        schedule = self._schedule(orders, instruction)
+        schedule = self._schedule(orders, instruction, signals)
         max_age = self.robot.governor.options.max_chunk_age
         start = self._start()
         self._judge([
             *schedule_lines(about, schedule, self.rate, max_age),
             start_line(about.demonstrated, self.profile, self._begins_at(start), refuse=plan.go),
         ])  # fmt: skip
-        if signals.reason is not None:
-            raise DeviceError(f"{signals.reason} Nothing was moved, and torque is as it was.")
+        if (why := _given_up(signals)) is not None:
+            raise DeviceError(why)
         if plan.realtime:
             self.say(ask_for_realtime())
         record = RunRecord(
@@ -211,7 +221,7 @@ class _Drive:
         if report.verdict is Verdict.FAIL:
             raise SmolpilotError("The policy does not run on this arm: see what failed above. Nothing was moved.")
 
-    def _schedule(self, orders: Orders, instruction: str | None) -> Schedule:
+    def _schedule(self, orders: Orders, instruction: str | None, signals: StopSignals) -> Schedule:
         """The schedule, which knows what a chunk takes."""
         about = self.about
         made = Schedule(
@@ -230,14 +240,14 @@ class _Drive:
             self.link.publish(reading.read_at, 0.0, orders.states(state))
             begun = time.monotonic()
             self.link.ask(Ask(-1 - number, 0.0), instruction, seed=self.plan.seed, reset=number == 0)
-            chunk = self._answer(begun)
+            chunk = self._answer(begun, signals)
             made.turnarounds.add(chunk.arrived_at - begun)
             problem = self._first_problem(orders.actions(chunk.actions))
         if problem is not None:
             self.say(problem)
         return made
 
-    def _answer(self, begun: float) -> PlannedChunk:
+    def _answer(self, begun: float, signals: StopSignals) -> PlannedChunk:
         while time.monotonic() - begun < _CHUNK_S:
             for answer in self.link.poll():
                 if isinstance(answer, PlannedChunk):
@@ -245,6 +255,8 @@ class _Drive:
                 raise answer[1]
             if not self.link.alive:
                 raise DeviceError(self.link.why_ended())
+            if (why := _given_up(signals)) is not None:
+                raise DeviceError(why)
             self.link.wait(0.5)
         raise DeviceError(f"The policy has given no chunk within {_CHUNK_S:g} s.")
 
@@ -280,9 +292,9 @@ class _Drive:
                     found[joint.name] = pose.q50 * factor
             return self._within(found)
         if which == "demonstrations":
-            raise SmolpilotError("The policy does not say where its demonstrations began.", fix="--start-pose setup")
+            raise UsageError("The policy does not say where its demonstrations began.", fix="--start-pose setup")
         if which == "setup" and not setup.start_pose:
-            raise SmolpilotError(f"The setup '{setup.name}' has no start pose.", fix="--start-pose here")
+            raise UsageError(f"The setup '{setup.name}' has no start pose.", fix="--start-pose here")
         return dict(setup.start_pose) if which in ("auto", "setup") and setup.start_pose else None
 
     def _within(self, targets: Mapping[str, float]) -> dict[str, float]:

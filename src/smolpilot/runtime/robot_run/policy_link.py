@@ -72,9 +72,16 @@ class PolicyLink(ChunkSource):
         self._rest = b""
         self._ended: str | None = None
 
-    def open(self, request: OpenPolicy, *, patience: float, command: list[str] | None = None) -> PolicyAbout:
+    def open(
+        self,
+        request: OpenPolicy,
+        *,
+        patience: float,
+        given_up: Callable[[], str | None] = lambda: None,
+        command: list[str] | None = None,
+    ) -> PolicyAbout:
         """Start the process and wait until the policy is there; the error that it refuses with, and DeviceError when it
-        dies or is not ready in time. command: what to run instead, for tests."""
+        dies, is not ready in time or is `given_up`, for what that says. command: what to run instead, for tests."""
         self._blocks = Blocks.at(Path(request.folder), create=True)
         self._said = self._log.open("ab")
         # A session of its own: Ctrl-C is for the control process, which has to bring the arm to rest first.
@@ -95,6 +102,8 @@ class PolicyLink(ChunkSource):
                 return PolicyAbout.model_validate_json(line)
             if not self.alive:
                 raise DeviceError(self.why_ended(), expected="a policy that can be opened")
+            if (why := given_up()) is not None:
+                raise DeviceError(why)
             if (left := deadline - self._clock()) <= 0:
                 raise DeviceError(f"The policy was not ready within {patience:g} s.", fix="see the policy's log")
             select.select([self._process.stdout], [], [], min(left, 0.5))

@@ -50,7 +50,7 @@ def orders_of(about: PolicyAbout, profile: RobotProfile) -> Orders:
     own = profile.action_joints
     if about.action_names:
         if (about.action_names, about.action_units) != _sides(own):
-            action = JointOrder(profile, about.action_names, about.action_units or [str(one.unit) for one in own])
+            action = JointOrder(profile, about.action_names, about.action_units or _own_units(about, profile))
     elif about.action_dim != len(own):
         raise UsageError(f"The policy's action has {about.action_dim} values.", expected=f"{len(own)}, one per joint")
     if about.state_names:
@@ -61,6 +61,12 @@ def orders_of(about: PolicyAbout, profile: RobotProfile) -> Orders:
             f"The policy's state has {about.state_dim} values.", expected=f"{len(profile.state_joints)}, one per joint"
         )
     return Orders(action, state)
+
+
+def _own_units(about: PolicyAbout, profile: RobotProfile) -> list[str]:
+    """The robot's units of the joints that a policy names; of one that is none of the robot's whatever there is."""
+    found = (profile.find(name) for name in about.action_names)
+    return ["unknown" if joint is None else str(joint.unit) for joint in found]
 
 
 def _sides(joints: list) -> tuple[tuple[str, ...], tuple[str, ...]]:  # type: ignore[type-arg]
@@ -105,7 +111,9 @@ def _camera_lines(about: PolicyAbout, cameras: Mapping[str, CameraSpec]) -> Iter
         if rate is not None and spec.fps < rate * 0.99:
             yield CheckLine(subject, Verdict.WARN, f"{spec.fps:g} images per second; the policy learned from {rate:g}",
                             "raise the camera's fps")  # fmt: skip
-        elif trained is None or trained == size:
+            if trained is None or trained == size:
+                continue
+        if trained is None or trained == size:
             yield CheckLine(subject, Verdict.OK, f"{spec.width}x{spec.height} at {spec.fps:g} fps")
         else:
             text = f"{spec.width}x{spec.height}; the policy learned from {trained[1]}x{trained[0]}"

@@ -2,11 +2,15 @@
 
 The control process asks by a line on the policy's standard input, after it has put what it asks for into the block
 `ask`. The policy process takes images and the newest state where they lie, and answers by a line after its chunk is in
-the block `chunk`. It ends when its standard input does, so that nobody's death leaves it behind.
+the block `chunk`. It ends when its standard input does (`end_with_input`), so that nobody's death leaves it behind.
 """
 
 from __future__ import annotations
 
+import os
+import select
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,6 +26,7 @@ from .shared_block import Numbers, SharedBlock
 
 STATE_BLOCK, ASK_BLOCK, CHUNK_BLOCK = "state", "ask", "chunk"
 _LONGEST = 1_000 * 128 + 16  # numbers of a chunk
+_ENDING_S = 3.0
 
 
 class _Strict(pydantic.BaseModel):
@@ -189,3 +194,19 @@ class Blocks:
         """Open them, or make them."""
         return cls(*(SharedBlock(folder / name, _LONGEST, create=create)
                      for name in (STATE_BLOCK, ASK_BLOCK, CHUNK_BLOCK)))  # fmt: skip
+
+
+def end_with_input() -> None:
+    """Let this process end when its standard input does, also while it computes, opens something or hangs.
+
+    A thread waits for it. Who reads the end itself has `_ENDING_S` to close what is open.
+    """
+    threading.Thread(target=_watch_input, name="end with input", daemon=True).start()
+
+
+def _watch_input() -> None:
+    poll = select.poll()
+    poll.register(0, 0)  # whether the other end was closed is told unasked
+    poll.poll()
+    time.sleep(_ENDING_S)
+    os._exit(1)

@@ -102,10 +102,13 @@ class RunRecord:
 
 
 @contextlib.contextmanager
-def private_folder(prefix: str = "smolpilot-run-") -> Iterator[Path]:
-    """A folder for what processes share, in memory where the system has a place for that; gone afterwards."""
+def private_folder() -> Iterator[Path]:
+    """A folder for what processes share, in memory where the system has a place for that; gone afterwards, whoever
+    else has removed it. Its name has this process's number."""
     import tempfile
 
     shm = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=shm if os.access(shm, os.W_OK) else None) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix=f"smolpilot-run-{os.getpid()}-", dir=shm if os.access(shm, os.W_OK) else None, ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)

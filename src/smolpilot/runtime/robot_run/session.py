@@ -315,11 +315,12 @@ class Session:
     # keys and signals
 
     def _heed(self, signals: StopSignals, now: float) -> None:
-        if signals.reason is not None and not self.stopped:
-            self.stopped = True
-            self._halt(signals.reason)
+        if signals.reason is not None:
+            self._told_to_end(signals.reason)
         for key in self._channel.said():
-            if key is Key.HELD:
+            if key is Key.GONE:
+                self._told_to_end("The terminal was closed.")
+            elif key is Key.HELD:
                 self._held(now)
             else:
                 self._pressed(key, now)
@@ -328,6 +329,12 @@ class Session:
             self._let_go = True
             if due and self._robot.governor.stop is None:
                 self._halt(f"The key '{self._options.hold_key}' was let go.")
+
+    def _told_to_end(self, reason: str) -> None:
+        """Stop, and end when the arm stands."""
+        if not self.stopped:
+            self.stopped = True
+            self._halt(reason)
 
     def _held(self, now: float) -> None:
         """The key of --hold-to-run also begins what is next, once it was let go after what was before."""
@@ -350,6 +357,8 @@ class Session:
             self._enter(now, self._robot.read())
 
     def _rearm(self) -> None:
+        if self.stopped:  # it is about to end
+            return
         try:
             self._robot.rearm()
         except DeviceError as error:

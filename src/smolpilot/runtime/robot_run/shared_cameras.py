@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -112,7 +113,7 @@ class CameraProcess:
         if (why := self._failed.get(camera)) is not None:
             raise DeviceError(why)
         if self._process is not None and (code := self._process.poll()) is not None:
-            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             raise DeviceError(f"The cameras' process {how}.")
 
     def record(self, folder: Path | None) -> None:

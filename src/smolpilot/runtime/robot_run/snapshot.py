@@ -33,6 +33,8 @@ class Key(StrEnum):
     QUIT = "quit"
     HELD = "held"
     """The key of --hold-to-run was seen (again)."""
+    GONE = "gone"
+    """No key: the terminal was closed, and nobody can say anything any more."""
 
 
 class Snapshot(pydantic.BaseModel):
