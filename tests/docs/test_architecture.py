@@ -140,7 +140,7 @@ def test_questions_are_answered_by_links() -> None:
     rows = [row.strip("|").split(" | ") for row in text.splitlines() if row.startswith("| ")][1:]
     assert len(rows) == 14
     words = ("letterbox", "learning rate", "camera", "flow matching loss", "frame cache", "dataset check", "resumed",
-             "unit", "policy", "environment", "arm", "motor", "command")  # fmt: skip
+             "unit", "policy", "environment", "arm", "motor", "action", "command")  # fmt: skip
     for word, (question, answer) in zip(words, rows, strict=True):
         assert word in question
         assert re.search(r"\]\([^)]+\)", answer), question
