@@ -190,7 +190,12 @@ def shared_folders() -> set[str]:
 
 @contextmanager
 def running(
-    rig: Rig, site: Path, folder: Path, *words: str, on_terminal: bool = False, env: Mapping[str, str] | None = None,
+    rig: Rig,
+    site: Path,
+    folder: Path,
+    *words: str,
+    on_terminal: bool = False,
+    env: Mapping[str, str] | None = None,
     **popen: Any,
 ) -> Iterator[Run]:
     """`smolpilot run WORDS --out FOLDER/run`, which is killed with all that belongs to it when the block ends."""

@@ -58,7 +58,8 @@ class RunOptions:
     """Ticks of the control loop per second; between the policy's actions it takes a smooth curve. Without it the
     policy's rate."""
     speed: Part = 1.0
-    """Share of the limits of velocity and acceleration. 0.25 is a good first one."""
+    """Share of the policy's own speed, and of the limits of velocity and acceleration: slow motion on the same way. 0.25
+    is a good first one."""
     start_pose: Literal["auto", "demonstrations", "setup", "here"] = "auto"
     """Where episodes begin. auto: where the demonstrations began; where nobody knows, the setup's start pose."""
     hold_to_run: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None

@@ -52,7 +52,7 @@ class RunPlan:
     """What `smolpilot run` was asked to do; `policy` without the fields that are known later.
 
     shared: folder of the blocks and images that the processes share; `drive` removes it.
-    rate: of the control loop, None: the policy's. speed: share of the limits. go: the arm moves. start_pose: where
+    rate: of the control loop, None: the policy's. speed: share of the limits, and of the policy's own speed. go: the arm moves. start_pose: where
     episodes begin; auto: where the demonstrations began, else the setup's start pose, else here.
     """
 
@@ -150,6 +150,8 @@ class _Drive:
         self.cameras, self.channel, self.say = cameras, channel, say
         self.profile = plan.setup.profile
         self.rate = policy_rate(about, self.profile)
+        self.playback = self.rate * plan.speed
+        """Actions of a chunk per second: in slow motion the way is the same, and the arm can follow it."""
 
     def run(self, signals: StopSignals) -> int:
         plan, about = self.plan, self.about
@@ -161,7 +163,7 @@ class _Drive:
         max_age = self.robot.governor.options.max_chunk_age
         start = self._start()
         self._judge([
-            *schedule_lines(about, schedule, self.rate, max_age),
+            *schedule_lines(about, schedule, self.playback, max_age),
             start_line(about.demonstrated, self.profile, self._begins_at(start), refuse=plan.go),
         ])  # fmt: skip
         if (why := _given_up(signals)) is not None:
@@ -228,7 +230,7 @@ class _Drive:
             self.plan.schedule,
             chunk_size=about.chunk_size,
             n_action_steps=about.n_action_steps,
-            policy_rate=self.rate,
+            policy_rate=self.playback,
             control_rate=self.robot.spec.rate,
             grippers=[i for i, one in enumerate(self.robot.limits.joints) if one.gripper],
             turnarounds=Turnarounds(),

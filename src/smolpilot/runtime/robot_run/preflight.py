@@ -223,7 +223,10 @@ def schedule_lines(about: PolicyAbout, made: Schedule, rate: float, max_chunk_ag
     age = seconds + made.horizon / rate + (0.0 if mode is Mode.SYNC else seconds)
     if age > max_chunk_age:
         found = f"{text}: its last action would be {age:.2g} s old; {max_chunk_age:g} s are allowed"
-        fix = "fewer --n-action-steps, a faster --engine, or `governor: {max_chunk_age: ...}` in the setup"
+        waits = seconds if mode is Mode.SYNC else 2 * seconds
+        fewer = int((max_chunk_age - waits) * rate)
+        fix = f"--n-action-steps {fewer}" if fewer > 0 else "a faster --engine"
+        fix += ", or `governor: {max_chunk_age: ...}` in the setup"
         yield CheckLine("schedule", Verdict.FAIL, found, fix)
         return
     yield CheckLine("schedule", Verdict.OK, f"{text} executed")
