@@ -79,6 +79,7 @@ def open_for(request: OpenPolicy) -> Policy:
         camera_map=request.camera_map,
         num_steps=request.num_steps,
         tokenizer=None if request.tokenizer is None else Path(request.tokenizer),
+        stats_from=None if request.stats_from is None else Path(request.stats_from),
     )
     return open_policy(request.source, options, body)
 

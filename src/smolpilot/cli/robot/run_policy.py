@@ -74,6 +74,8 @@ class RunOptions:
     """Denoising steps; without it as the policy says."""
     camera_map: Pairs = field(default_factory=dict)
     """Which camera of the robot fills which slot of the policy: NAME=SLOT; NAME=none leaves it out."""
+    policy_stats_from: Path | None = None
+    """Dataset whose statistics normalize the policy, where it keeps none."""
     tokenizer: Path | None = None
     """Tokenizer folder, where the policy brings none."""
     seed: Seed = 0
@@ -206,6 +208,7 @@ def _policy_options(options: RunOptions) -> dict[str, Any]:
         "camera_map": dict(typed_camera_map(options.camera_map)),
         "num_steps": options.num_steps,
         "tokenizer": None if options.tokenizer is None else str(options.tokenizer),
+        "stats_from": None if options.policy_stats_from is None else str(options.policy_stats_from),
     }
 
 

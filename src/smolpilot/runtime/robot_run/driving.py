@@ -108,7 +108,7 @@ def _opened(
     request = OpenPolicy(
         folder=str(plan.shared),
         source=plan.source,
-        owner=f"the robot setup '{plan.setup.name}'",
+        owner=f"the setup {plan.setup.name}",
         profile=plan.setup.profile.to_yaml(),
         cameras=tuple(plan.setup.cameras),
         instruction=plan.instruction,

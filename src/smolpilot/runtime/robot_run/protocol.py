@@ -47,6 +47,7 @@ class OpenPolicy(_Strict):
     camera_map: dict[str, str | None] = pydantic.Field(default_factory=dict)
     num_steps: int | None = None
     tokenizer: str | None = None
+    stats_from: str | None = None
     instruction: str | None = None
     nice: int = 10
 
