@@ -132,7 +132,7 @@ _STAGES = {"imported": "opening ", "policy there": "; connecting to", "arm there
 
 def start_of_control(out: Path, robot: str) -> dict[str, Any]:
     """Seconds from exec to the first tick, and the most memory of control process and its parent, in MB."""
-    with started(out, "free", "--seconds", "2", robot=robot) as one:
+    with started(out, "free", "--seconds", "1", robot=robot) as one:
         begun = one.begun
         control: float | None = None
         parent: float | None = None
@@ -144,6 +144,8 @@ def start_of_control(out: Path, robot: str) -> dict[str, Any]:
             number = control_process(out)
             if number is not None and (found_now := peak_megabytes(number)) is not None:
                 control, parent = found_now, peak_megabytes(one.process.pid) or parent
+            if (out / EPISODES).is_file():
+                one.process.terminate()  # else a setup with a start pose is parked first
             time.sleep(0.02)
         found = result_of(one)
     if found.log is None:
