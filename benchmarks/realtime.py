@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -198,7 +199,7 @@ def main() -> int:
     if options.closed_loop and options.policy is None:
         parser.error("--closed-loop needs --policy")
     quick = options.quick
-    result: dict[str, Any] = {"machine": machine(), "load_before": os.getloadavg()}
+    result: dict[str, Any] = {"machine": machine(), "load_before": os.getloadavg(), "took": {}}
     with tempfile.TemporaryDirectory(prefix="smolpilot-realtime-") as name:
         folder = Path(name)
         if options.closed_loop:
@@ -213,12 +214,14 @@ def main() -> int:
                 "cadence": lambda: cadence(
                     folder, QUICK_RATES if quick else RATES, seconds, 0.0 if quick else WITHIN_S
                 ),
-                "age": lambda: ages(folder, 5.0 if quick else 10.0, QUICK_SLEEPS_MS if quick else SLEEPS_MS),
+                "age": lambda: ages(folder, 5.0 if quick else 8.0, QUICK_SLEEPS_MS if quick else SLEEPS_MS),
                 "jerk": lambda: jerks(folder, 7.0 if quick else 15.0),
             }
             for part in options.only:
                 print(f"measuring: {part} ...", file=sys.stderr, flush=True)
+                begun = time.monotonic()
                 result[part] = parts[part]()
+                result["took"][part] = time.monotonic() - begun
     result["load_after"] = os.getloadavg()
     if options.json:
         print(json.dumps(result, indent=2))

@@ -11,6 +11,8 @@ def show(result: dict[str, Any]) -> None:
     """Print every part that was measured."""
     before, after = result["load_before"][0], result["load_after"][0]
     print(f"{result['machine']}; load {before:.1f} before, {after:.1f} after")
+    if took := result.get("took"):
+        print("measured in " + ", ".join(f"{part} {seconds:.0f} s" for part, seconds in took.items()))
     for part, table in (("start", start), ("cadence", cadence), ("age", ages), ("jerk", jerks), ("closed", closed)):
         if part in result:
             print()
@@ -85,7 +87,7 @@ def cadence(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 def ages(rows: dict[str, dict[str, Any]]) -> list[str]:
     """Age of actions."""
-    lines = ["Age: ms from the observation that an action was planned from to its command; 30 Hz, 25 of 50 executed",
+    lines = ["Age: ms from the observation that an action was planned from to its command; 30 Hz, 25 of 50",
              "the three schedules of a policy run at the same time",
              f"{'policy sleeps':<18}{'p50':>8}{'p95':>8}{'max':>8}{'played':>8}{'waited':>8}{'starved':>9}"]  # fmt: skip
     for name, one in rows.items():
@@ -128,7 +130,7 @@ def jerks(rows: dict[str, dict[str, Any]]) -> list[str]:
 def closed(one: dict[str, Any]) -> list[str]:
     """The closed loop."""
     run, rollout = one["run"], one["rollout"]
-    lines = [f"Closed loop: {one['episodes']} tabletop episodes from seed {one['seed']}; {one['policy']}, {one['engine']}",
+    lines = [f"Closed loop: {one['episodes']} tabletop episodes from seed {one['seed']}; {one['policy']}",
              f"{'':<34}{'success':>9}{'95 % interval':>18}"]  # fmt: skip
     for name, row in ((f"smolpilot run, {one['schedule']}, in real time", run), ("smolpilot rollout", rollout)):
         low, high = row["interval"]
