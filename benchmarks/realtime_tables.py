@@ -87,9 +87,11 @@ def cadence(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 def ages(rows: dict[str, dict[str, Any]]) -> list[str]:
     """Age of actions."""
-    lines = ["Age: ms from the observation that an action was planned from to its command; 30 Hz, 25 of 50",
-             "the three schedules of a policy run at the same time",
-             f"{'policy sleeps':<18}{'p50':>8}{'p95':>8}{'max':>8}{'played':>8}{'waited':>8}{'starved':>9}"]  # fmt: skip
+    lines = [
+        "Age: ms from the observation that an action was planned from to its command; 30 Hz, 25 of 50",
+        "the three schedules of a policy run at the same time",
+        f"{'policy sleeps':<18}{'p50':>8}{'p95':>8}{'max':>8}{'played':>8}{'waited':>8}{'starved':>9}",
+    ]
     for name, one in rows.items():
         if "p50" not in one:
             lines.append(f"{name:<18}refused: {one['refused']}")
