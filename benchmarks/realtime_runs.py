@@ -24,7 +24,7 @@ type Floats = npt.NDArray[np.float64]
 
 _ENDING_S = 60.0
 # One thread for each matrix product: the threads of `busy` are counted.
-_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+THREADS = dict.fromkeys(("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS"), "1")
 
 
 @dataclass
@@ -53,7 +53,7 @@ def started(out: Path, policy: str, *words: str, robot: str = "so101-emulated", 
         begun = time.monotonic()
         process = subprocess.Popen(
             program.command("run()", *arguments, *words), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-            env={**os.environ, **_THREADS, **environ},
+            env={**os.environ, **THREADS, **environ},
         )  # fmt: skip
         try:
             yield Started(process, out, begun)
