@@ -23,21 +23,22 @@ _SPARE_S = 4.0  # beside an episode's own time: the way to the first action, chu
 _OPENING_S = 180.0
 
 
-def closed_loop(folder: Path, policy: str, episodes: int, seed: int) -> dict[str, Any]:
+def closed_loop(folder: Path, policy: str, engine: str, schedule: str, episodes: int, seed: int) -> dict[str, Any]:
     """Both on the same seeds; success is what the environment says."""
     seeds = range(seed, seed + episodes)
-    rollout = rolled_out(folder / "rollout", policy, episodes, seed)
+    rollout = rolled_out(folder / "rollout", policy, engine, episodes, seed)
     run: dict[int, bool] = {}
     unfinished: dict[int, str] = {}
     for one in seeds:
-        outcome, why = played(folder, policy, one)
+        outcome, why = played(folder, policy, engine, schedule, one)
         run[one] = outcome is not None and bool(outcome["success"])
         if outcome is None:
             unfinished[one] = why
         print(f"seed {one}: {outcome or why}", file=sys.stderr, flush=True)
     table = PairedCounts.of(run, rollout)
     return {
-        "policy": policy, "episodes": episodes, "seed": seed, "unfinished": unfinished,
+        "policy": policy, "engine": engine, "schedule": schedule, "episodes": episodes, "seed": seed,
+        "unfinished": unfinished,
         "run": row(run), "rollout": row(rollout),
         "paired": {
             "both": table.both, "only_a": table.only_a, "only_b": table.only_b, "neither": table.neither,
@@ -58,13 +59,13 @@ def interval_of(made: dict[str, Any]) -> list[float]:
     return [float(low), float(high)]
 
 
-def rolled_out(out: Path, policy: str, episodes: int, seed: int) -> dict[int, bool]:
+def rolled_out(out: Path, policy: str, engine: str, episodes: int, seed: int) -> dict[int, bool]:
     """Seed -> success of `smolpilot rollout`."""
     from smolpilot.evaluation.rollout.comparing import read_side
 
     command = [
         sys.executable, "-m", "smolpilot", "rollout", policy, "--env", ENV, "--out", str(out), "--episodes",
-        str(episodes), "--seed", str(seed), "--video-episodes", "0", "--no-floors",
+        str(episodes), "--seed", str(seed), "--video-episodes", "0", "--no-floors", "--engine", engine,
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return dict(read_side(out).successes)
@@ -79,7 +80,7 @@ def scene(seed: int) -> tuple[str, float]:
         return info.instruction, env.spec.max_steps / env.spec.rate
 
 
-def played(folder: Path, policy: str, seed: int) -> tuple[dict[str, Any] | None, str]:
+def played(folder: Path, policy: str, engine: str, schedule: str, seed: int) -> tuple[dict[str, Any] | None, str]:
     """One episode by `smolpilot run`; the environment's outcome, or why there is none."""
     instruction, lasts = scene(seed)
     outcomes, robot, out = (folder / f"{kind}-{seed}" for kind in ("outcomes", "setup", "run"))
@@ -87,8 +88,8 @@ def played(folder: Path, policy: str, seed: int) -> tuple[dict[str, Any] | None,
     robot.write_text(setup_of(seed, outcomes), encoding="utf-8")
     command = [
         sys.executable, "-m", "smolpilot", "run", policy, "--robot", str(robot), "--go", "--unattended", "--out",
-        str(out), "--schedule", "rtc", "--start-pose", "here", "--instruction", instruction, "--seconds",
-        f"{lasts + _SPARE_S:g}", "--seed", str(seed),
+        str(out), "--schedule", schedule, "--engine", engine, "--start-pose", "here", "--instruction", instruction,
+        "--seconds", f"{lasts + _SPARE_S:g}", "--seed", str(seed),
     ]  # fmt: skip
     said = folder / f"said-{seed}"
     with said.open("wb") as log:
@@ -106,7 +107,9 @@ def played(folder: Path, policy: str, seed: int) -> tuple[dict[str, Any] | None,
                 process.kill()
             process.wait()
     text = said.read_text(encoding="utf-8", errors="replace")
-    return outcome_of(outcomes), refusal(text) or "no end within its time: " + " ".join(text.split())[-200:]
+    if (refused := refusal(text)) is not None:
+        raise SystemExit(f"smolpilot run refuses the policy: {refused}")
+    return outcome_of(outcomes), "no end within its time: " + " ".join(text.split())[-200:]
 
 
 def setup_of(seed: int, outcomes: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import realtime_program as program
-from realtime_runs import peak_megabytes
+from realtime_runs import THREADS, peak_megabytes
 from startup import find
 
 _STARTED = "control loop started"
@@ -117,7 +117,8 @@ def imported(port: str, calibration: Path) -> dict[str, Any]:
 def loops(port: str, calibration: Path, rates: list[float], seconds: float, own: float) -> dict[str, Any]:
     """LeRobot's control loop in a process of its own: see `program.peer_loops`. own: seconds of its second part."""
     words = [port, calibration.stem, str(calibration.parent), json.dumps([rates, seconds, own])]
-    done = subprocess.run(program.command("peer_loops()", *words), capture_output=True, text=True, check=False)
+    command, environ = program.command("peer_loops()", *words), {**os.environ, **THREADS}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
     if done.returncode != 0:
         return {"failed": done.stderr.strip()[-300:]}
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

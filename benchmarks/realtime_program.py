@@ -47,7 +47,7 @@ def _keep_lateness(file: Path) -> None:
     """How late every tick was, from the loop's own Pace, which keeps the newest alone."""
     from smolpilot.runtime.robot_run import driving, pace, session
 
-    pace._NEWEST = 1_000_000  # type: ignore[misc]
+    pace._NEWEST = 1_000_000
     made: list[pace.Pace] = []
 
     class Kept(pace.Pace):
@@ -55,7 +55,7 @@ def _keep_lateness(file: Path) -> None:
             super().__init__(*args, **named)
             made.append(self)
 
-    session.Pace = Kept  # type: ignore[misc]
+    session.Pace = Kept  # type: ignore[attr-defined]
     drive = driving.drive
 
     def driven(*args: Any) -> int:
@@ -64,7 +64,7 @@ def _keep_lateness(file: Path) -> None:
             file.write_text(json.dumps({"late": list(made[0]._late), "missed": made[0].missed}), encoding="utf-8")
         return code
 
-    driving.drive = driven
+    driving.drive = driven  # type: ignore[assignment]
 
 
 def plan(place: float, state: Any) -> Any:
@@ -98,10 +98,14 @@ def serve() -> int:
             self.place = 0.0
             self.still: Any = None
             size = len(profile.action_joints)
-            self.spec = PolicySpec(
+            self._spec = PolicySpec(
                 name, size, size, CHUNK, HORIZON, profile=profile, rate=RATE, capabilities=frozenset({GUIDED}),
                 facts=PolicyFacts(kind="made"),
             )  # fmt: skip
+
+        @property
+        def spec(self) -> PolicySpec:
+            return self._spec
 
         def predict(
             self, observations: Sequence[Mapping[str, Any]], *, seeds: Any = None, previous: Leftover | None = None

@@ -24,7 +24,7 @@ type Floats = npt.NDArray[np.float64]
 
 _ENDING_S = 60.0
 # One thread for each matrix product: the threads of `busy` are counted.
-_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+THREADS = dict.fromkeys(("OMP_NUMTHREADS", "OPENBLAS_NUMTHREADS", "MKL_NUMTHREADS"), "1")
 
 
 @dataclass
@@ -53,7 +53,7 @@ def started(out: Path, policy: str, *words: str, robot: str = "so101-emulated", 
         begun = time.monotonic()
         process = subprocess.Popen(
             program.command("run()", *arguments, *words), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-            env={**os.environ, **_THREADS, **environ},
+            env={**os.environ, **THREADS, **environ},
         )  # fmt: skip
         try:
             yield Started(process, out, begun)
@@ -132,7 +132,7 @@ _STAGES = {"imported": "opening ", "policy there": "; connecting to", "arm there
 
 def start_of_control(out: Path, robot: str) -> dict[str, Any]:
     """Seconds from exec to the first tick, and the most memory of control process and its parent, in MB."""
-    with started(out, "free", "--seconds", "2", robot=robot) as one:
+    with started(out, "free", "--seconds", "1", robot=robot) as one:
         begun = one.begun
         control: float | None = None
         parent: float | None = None
@@ -144,6 +144,8 @@ def start_of_control(out: Path, robot: str) -> dict[str, Any]:
             number = control_process(out)
             if number is not None and (found_now := peak_megabytes(number)) is not None:
                 control, parent = found_now, peak_megabytes(one.process.pid) or parent
+            if (out / EPISODES).is_file():
+                one.process.terminate()  # else a setup with a start pose is parked first
             time.sleep(0.02)
         found = result_of(one)
     if found.log is None:

@@ -11,6 +11,8 @@ def show(result: dict[str, Any]) -> None:
     """Print every part that was measured."""
     before, after = result["load_before"][0], result["load_after"][0]
     print(f"{result['machine']}; load {before:.1f} before, {after:.1f} after")
+    if took := result.get("took"):
+        print("measured in " + ", ".join(f"{part} {seconds:.0f} s" for part, seconds in took.items()))
     for part, table in (("start", start), ("cadence", cadence), ("age", ages), ("jerk", jerks), ("closed", closed)):
         if part in result:
             print()
@@ -85,8 +87,11 @@ def cadence(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 def ages(rows: dict[str, dict[str, Any]]) -> list[str]:
     """Age of actions."""
-    lines = ["Age: ms from the observation that an action was planned from to its command; 30 Hz, 25 of 50 executed",
-             f"{'policy sleeps':<18}{'p50':>8}{'p95':>8}{'max':>8}{'played':>8}{'waited':>8}{'starved':>8}"]  # fmt: skip
+    lines = [
+        "Age: ms from the observation that an action was planned from to its command; 30 Hz, 25 of 50",
+        "the three schedules of a policy run at the same time",
+        f"{'policy sleeps':<18}{'p50':>8}{'p95':>8}{'max':>8}{'played':>8}{'waited':>8}{'starved':>9}",
+    ]
     for name, one in rows.items():
         if "p50" not in one:
             lines.append(f"{name:<18}refused: {one['refused']}")
@@ -94,7 +99,7 @@ def ages(rows: dict[str, dict[str, Any]]) -> list[str]:
         stop = f"   stopped: {one['stop']}" if one["stop"] else ""
         lines.append(
             f"{name:<18}" + "".join(f"{number(1e3 * one[key], '.0f'):>8}" for key in ("p50", "p95", "max"))
-            + f"{one['played']:>8}{one['waited']:>8}{one['starved']:>8}{stop}"
+            + f"{one['played']:>8}{one['waited']:>8}{one['starved']:>9}{stop}"
         )  # fmt: skip
     return [*lines, "waited: ticks that the schedule means to stand (sync); starved: ticks that had nothing to play."]
 
@@ -111,7 +116,7 @@ def jerks(rows: dict[str, dict[str, Any]]) -> list[str]:
         lines.append(
             f"{name:<20}{one['planned']:>9.3f}{one['commanded']:>11.3f}{one['near_seams']:>12.3f}"
             f"{one['elsewhere']:>11.3f}{one['bus']:>12.1f}{one['ticks']:>7}{one['chunks']:>8}{one['held']:>6}"
-            f"   {met(abs(one['commanded'] - 1) < 0.1, 'goal, within 10 %:')}"
+            f"   {met(abs(one['commanded'] - 1) < 0.1, 'goal of 10 %')}"
             + (f"   stopped: {one['stop']}" if one["stop"] else "")
         )
     return [
@@ -127,9 +132,9 @@ def jerks(rows: dict[str, dict[str, Any]]) -> list[str]:
 def closed(one: dict[str, Any]) -> list[str]:
     """The closed loop."""
     run, rollout = one["run"], one["rollout"]
-    lines = [f"Closed loop: {one['episodes']} episodes of the tabletop from seed {one['seed']}, {one['policy']}",
+    lines = [f"Closed loop: {one['episodes']} tabletop episodes from seed {one['seed']}; {one['policy']}",
              f"{'':<34}{'success':>9}{'95 % interval':>18}"]  # fmt: skip
-    for name, row in (("smolpilot run, rtc, in real time", run), ("smolpilot rollout", rollout)):
+    for name, row in ((f"smolpilot run, {one['schedule']}, in real time", run), ("smolpilot rollout", rollout)):
         low, high = row["interval"]
         lines.append(f"{name:<34}{row['successes']:>5}/{row['episodes']:<3}{100 * low:>9.1f} - {100 * high:.1f} %")
     table = one["paired"]
