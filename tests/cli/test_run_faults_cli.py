@@ -1,4 +1,4 @@
-"""`smolpilot run` while it moves an arm: each of its processes killed, signals, cable, camera, disk, the policy's faults.
+"""`smolpilot run` while it moves an arm: its processes killed, signals, cable, camera, disk, the policy's faults.
 
 In all of them the arm holds its last goal, the message names what happened, and no process and no folder is left.
 """
