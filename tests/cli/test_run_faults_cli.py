@@ -79,6 +79,7 @@ def test_a_killed_control_process_is_named_and_leaves_neither_a_hung_policy_nor_
     assert (run.out / "report.html").is_file()
 
 
+@pytest.mark.nightly
 def test_a_killed_policy_process_is_named(rig: Rig, site: Path, tmp_path: Path) -> None:
     arm_setup(rig, tmp_path)
     with running(rig, site, tmp_path, "odd:swing", *GO) as run:
@@ -95,6 +96,7 @@ def test_a_killed_policy_process_is_named(rig: Rig, site: Path, tmp_path: Path) 
     np.testing.assert_array_equal(dataset.actions, [tick.sent.commanded for tick in played[first:]])
 
 
+@pytest.mark.nightly
 def test_a_killed_camera_process_is_named(rig: Rig, site: Path, tmp_path: Path) -> None:
     arm_setup(rig, tmp_path, **seen(tmp_path))
     with running(rig, site, tmp_path, "odd:looks", *GO) as run:
@@ -218,15 +220,15 @@ def test_a_full_disk_is_named(rig: Rig, site: Path, tmp_path: Path) -> None:
 # what a policy does
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
         ("odd:nan", "The policy failed 3 times in a row: The policy's chunk is not finite (step 3, value 2)."),
-        pytest.param("odd:raises", "The policy 'odd' fails in predict: RuntimeError: somebody's code",
-                     marks=pytest.mark.nightly),
-        pytest.param("odd:exits", "The policy process ended with exit code 5.", marks=pytest.mark.nightly),
-        pytest.param("odd:allocates", "Unable to allocate", marks=pytest.mark.nightly),
-        pytest.param("odd:hangs", "The policy has not answered for 5", marks=pytest.mark.nightly),
+        ("odd:raises", "The policy 'odd' fails in predict: RuntimeError: somebody's code"),
+        ("odd:exits", "The policy process ended with exit code 5."),
+        ("odd:allocates", "Unable to allocate"),
+        ("odd:hangs", "The policy has not answered for 5"),
     ],
 )  # fmt: skip
 def test_a_policy_that_fails_in_an_episode_stops_the_arm(
