@@ -1,14 +1,15 @@
-"""`smolpilot run` in real processes, on an arm of an emulated bus, with policies of a stranger's package that misbehave."""
+"""`smolpilot run` in real processes, on an arm of an emulated bus; a stranger's package brings the policies."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import select
-import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ PATIENT = {"max_state_age": 10.0, "max_action_age": 10.0, "max_starved": 10.0, "
 
 # `odd:KIND` does KIND from the 7th chunk on: four are computed before the arm moves.
 POLICY = '''
-import dataclasses, math, os, time
+import math, os, time
 
 import numpy as np
 
@@ -52,7 +53,6 @@ class Odd(Policy):
         if self.kind == "exits-on-opening":
             os._exit(7)
         profile = embodiment.profile
-        joints = [dataclasses.asdict(one) for one in ()]
         if self.kind == "other-robot":
             profile = RobotProfile.load("aloha")
         if self.kind == "other-units":
@@ -76,6 +76,8 @@ class Odd(Policy):
         chunk = np.tile(state, (30, 1))
         since = time.monotonic() - self.begun + np.arange(30) / 30
         chunk[:, 0] = 20 * np.sin(0.6 * since)
+        if self.kind == "wrong-shape":
+            chunk = chunk[:, :5]
         if self.count > 6:
             if self.kind == "sleeps":
                 time.sleep(1.0)
@@ -123,8 +125,13 @@ class Run:
         return self._said.decode(errors="replace")
 
     def _listen(self, seconds: float) -> None:
-        source = self.terminal if self.terminal is not None else self.process.stderr.fileno()  # type: ignore[union-attr]
-        while source >= 0 and select.select([source], [], [], seconds)[0]:
+        source = self.terminal
+        if source is None and self.process.stderr is not None and not self.process.stderr.closed:
+            source = self.process.stderr.fileno()
+        if source is None or source < 0:
+            time.sleep(seconds)
+            return
+        while select.select([source], [], [], seconds)[0]:
             try:
                 more = os.read(source, 65_536)
             except OSError:
@@ -168,6 +175,11 @@ class Run:
         assert self.terminal is not None
         os.write(self.terminal, keys.encode())
 
+    def close_terminal(self) -> None:
+        assert self.terminal is not None
+        os.close(self.terminal)
+        self.terminal = -1
+
     def ended(self) -> int:
         """Its exit code, once it has ended."""
         end = time.monotonic() + DEADLINE
@@ -183,9 +195,9 @@ class Run:
         return [role for role, one in self.known.items() if one in alive]
 
 
-def shared_folders() -> set[str]:
-    """The folders of runs in shared memory."""
-    return {path.name for path in Path("/dev/shm").glob("smolpilot-run-*")}
+def shared_folders(run: Run) -> list[str]:
+    """The folders in shared memory that are left of a run."""
+    return [path.name for path in Path("/dev/shm").glob(f"smolpilot-run-{run.process.pid}-*")]
 
 
 @contextmanager
@@ -208,7 +220,9 @@ def running(
     terminal: int | None = None
     if on_terminal:
         terminal, slave = pty.openpty()
-        streams: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave}
+        # Its controlling terminal: Ctrl-C and closing it are signals.
+        streams: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave,
+                                   "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)}  # fmt: skip
     else:
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, env=values, cwd=folder, start_new_session=True, **(streams | popen))
@@ -228,14 +242,16 @@ def running(
         process.wait()
         if process.stderr is not None:
             process.stderr.close()
-        if terminal is not None:
-            with contextlib.suppress(OSError):
-                os.close(terminal)
+        if run.terminal is not None and run.terminal >= 0:
+            os.close(run.terminal)
 
 
 def holds(run: Run) -> None:
-    """The servos hold the last goal, with torque, and nobody writes another one; no step was above the limits."""
+    """The servos hold the last goal, with torque, nobody writes another one, and nothing of the run is left."""
     rig = run.rig
+    assert run.left_behind() == []
+    assert shared_folders(run) == []
+    assert "Traceback" not in run.said
     last, packets = rig.goals()[-1][PAN], len(rig.bus.log)
     time.sleep(0.3)
     assert not rig.goal_writes(packets)
@@ -243,4 +259,13 @@ def holds(run: Run) -> None:
     assert all(rig.bus.servos[name].torque for name in JOINTS)
 
 
-__all__ = ["DEADLINE", "PATIENT", "Run", "arm_setup", "holds", "install_odd", "running", "shared_folders", "signal"]
+def refused(run: Run, code: int, *words: str) -> None:
+    """It ended with one clear error, before torque went on, and left nothing but its logs."""
+    assert run.ended() == code, run.said
+    assert all(word in run.said for word in words), run.said
+    assert run.said.count("error: ") == 1
+    assert "Traceback" not in run.said
+    assert not run.rig.goal_writes()
+    assert not any(run.rig.bus.servos[name].torque for name in JOINTS)
+    assert {path.name for path in run.out.glob("*")} <= {"policy.log", "cameras.log"}
+    assert shared_folders(run) == []

@@ -49,7 +49,10 @@ class Made(Policy):
         if self.kind == "hangs":
             time.sleep(60)
         one = observations[0]
-        return self._chunk(one["observation.state"], one["observation.images.front"], previous)[None]
+        chunk = self._chunk(one["observation.state"], one["observation.images.front"], previous)
+        if self.kind == "infinite":
+            chunk[2, 1] = np.inf
+        return (chunk[:, :5] if self.kind == "narrow" else chunk)[None]
 
     def begin(self, images: Mapping[str, Any], instruction: str | None = None) -> int:
         self._image = images["front"]

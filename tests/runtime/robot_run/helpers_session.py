@@ -144,7 +144,8 @@ def session_of(
     facts = RunFacts(
         policy="test", kind="test", digest="abc", engine=None, setup="arm", profile="so101", instruction="swing",
         rate=RATE, policy_rate=RATE, chunk_size=CHUNK, n_action_steps=10, speed=1.0, dry_run=made.dry_run, schedule={},
-        limits=limit_facts(robot.limits), cameras=(), started_at=now_text(), host="here", process=1, smolpilot="0",
+        limits=limit_facts(robot.limits), cameras=tuple(robot.cameras), started_at=now_text(), host="here", process=1,
+        smolpilot="0",
     )  # fmt: skip
     record = RunRecord(folder, facts, units={one.joint: one.unit for one in robot.limits.joints}, header={})
     recorded: list[bool] = []
@@ -166,10 +167,12 @@ def session_of(
     person.session = session
 
     def run() -> Played:
-        with StopSignals() as signals:
-            session.run(signals)
-        session.farewell("Ended.")
-        record.close(session.ended)
+        try:
+            with StopSignals() as signals:
+                session.run(signals)
+            session.farewell("Ended.")
+        finally:
+            record.close(session.ended)
         return Played(session, person, link, read_run_log(folder / LOG), read_episodes(folder), recorded)
 
     yield run

@@ -219,6 +219,29 @@ def test_a_terminal_that_was_closed_is_no_error(terminal: Screen, capfd: pytest.
     assert capfd.readouterr() == ("", "")
 
 
+def test_the_control_process_is_told_again_and_again_that_the_terminal_was_closed(pipes: tuple[Pipe, Pipe]) -> None:
+    (snapshots, _), (said, keys) = pipes
+    master, slave = pty.openpty()
+    before, looks = os.dup(0), [0]
+    os.dup2(slave, 0)
+    os.close(slave)
+
+    def ended() -> bool:
+        looks[0] += 1
+        if looks[0] == 3:
+            os.close(master)
+        return looks[0] > 8
+
+    try:
+        attend(snapshots, keys, ended, hold_key=None, interactive=True)
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+    told = os.read(said, 4_096).split()
+    assert set(told) == {b"gone"}
+    assert len(told) > 3
+
+
 def test_lines_into_a_pipe_that_nobody_reads_halt_nobody() -> None:
     reader, writer = os.pipe()
     lines = Lines(writer)

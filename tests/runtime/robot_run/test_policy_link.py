@@ -95,7 +95,13 @@ def test_what_a_policy_prints_is_no_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"), [("nan", "The chunk is not finite."), ("raises", "The policy failed: somebody's code")]
+    ("kind", "found"),
+    [
+        ("nan", "The chunk is not finite."),
+        ("raises", "The policy failed: somebody's code"),
+        ("infinite", "The policy's chunk is not finite (step 2, value 1)."),
+        ("narrow", "The policy gave a chunk of shape [5, 5]."),
+    ],
 )
 def test_a_chunk_that_fails_is_told_and_the_process_goes_on(tmp_path: Path, kind: str, found: str) -> None:
     with link_to(tmp_path) as link:
@@ -125,6 +131,23 @@ def test_a_process_that_crashes_while_it_opens_is_told_with_its_last_line(tmp_pa
 def test_a_policy_that_takes_too_long_to_open_is_given_up(tmp_path: Path) -> None:
     with link_to(tmp_path) as link, pytest.raises(DeviceError, match=r"was not ready within 1\.5 s"):
         link.open(request(tmp_path, "slow"), patience=1.5, command=COMMAND)
+
+
+def test_nobody_waits_for_a_policy_that_was_given_up(tmp_path: Path) -> None:
+    with link_to(tmp_path) as link, pytest.raises(DeviceError, match=r"^Ctrl-C was pressed\.$"):
+        link.open(request(tmp_path, "slow"), patience=60.0, command=COMMAND, given_up=lambda: "Ctrl-C was pressed.")
+
+
+def test_a_policy_that_hangs_ends_with_its_input(tmp_path: Path) -> None:
+    with link_to(tmp_path) as link:
+        opened(link, tmp_path, "hangs")
+        link.publish(100.0, 0.0, STATE)
+        link.ask(Ask(1, 0.0), None, seed=1)
+        assert link._process is not None
+        assert link._process.stdin is not None
+        link._process.stdin.close()  # as the end of its parent does
+        until(lambda: not link.alive)
+        assert link.why_ended() == "The policy process ended with exit code 1."
 
 
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:

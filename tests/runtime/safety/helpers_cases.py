@@ -5,7 +5,7 @@ Each case says how many faults it tried; one that is not survived is an Assertio
 
 from __future__ import annotations
 
-from . import helpers_commands, helpers_devices, helpers_faults, helpers_people
+from . import helpers_commands, helpers_devices, helpers_faults, helpers_people, helpers_runs
 from .helpers_case import CASES, Case
 
-__all__ = ["CASES", "Case", "helpers_commands", "helpers_devices", "helpers_faults", "helpers_people"]
+__all__ = ["CASES", "Case", "helpers_commands", "helpers_devices", "helpers_faults", "helpers_people", "helpers_runs"]

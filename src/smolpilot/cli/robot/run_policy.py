@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
@@ -231,7 +232,8 @@ _BEFORE_A_RUN = {"policy.log", "cameras.log"}
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody may be there to read it: the arm, the dataset and the report go on
+        print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(kw_only=True)

@@ -73,7 +73,7 @@ class _Kept:
     def size(self) -> tuple[int, int] | None:
         """Height and width, of the first one that can be read."""
         images = (_image(self.folder / f"{stamp}.jpg") for stamp in self.stamps)
-        return next((image.shape[:2] for image in images if image is not None), None)
+        return next(((image.shape[0], image.shape[1]) for image in images if image is not None), None)
 
 
 def write_run_dataset(folder: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Recorded:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from smolpilot.common.errors import RunLogError
 from smolpilot.common.text import plain
 from smolpilot.contracts import ChunkStep, RunLogHeader, RunLogWriter, SentAction, Tick
 from smolpilot.contracts.run_folder import EPISODES, LOG, EpisodeEnd, LimitFacts, RunFacts, write_facts
@@ -95,9 +96,11 @@ class RunRecord:
     def _kept(self, write: Callable[[], object]) -> None:
         try:
             write()
-        except OSError as error:
+        except (OSError, RunLogError) as error:
             if self.failure is None:
-                reason = os.strerror(error.errno) if error.errno else plain(error, 120)
+                reason = plain(getattr(error, "found", error), 120).removesuffix(".")
+                if isinstance(error, OSError) and error.errno:
+                    reason = os.strerror(error.errno)
                 self.failure = f"The run log cannot be written: {reason}."
 
 

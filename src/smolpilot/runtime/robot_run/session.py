@@ -13,8 +13,10 @@ import numpy as np
 
 from smolpilot.common.errors import DeviceError, SmolpilotError, UsageError
 from smolpilot.common.keys import STATE, image_key
+from smolpilot.common.text import plain
 from smolpilot.contracts import ChunkStep, JointReadings, Joints, SentAction, StopCategory
 from smolpilot.contracts.run_folder import EpisodeEnd
+from smolpilot.runtime.control_loop import run_loop
 from smolpilot.runtime.governed_robot import GovernedRobot, captured_at
 from smolpilot.runtime.governor import Request
 from smolpilot.runtime.moves import SPEED, Move, check_within
@@ -76,6 +78,16 @@ class _Episode:
     eased: bool = False
 
 
+class _Nobody:
+    """A source that asks for nothing: under a stop the arm needs none."""
+
+    def ask(self, now: float, reading: JointReadings) -> Request | None:
+        return None
+
+    def done(self, now: float, reading: JointReadings) -> bool:
+        return True
+
+
 class Session:
     """`run` returns when all is over and the arm stands; `ended` says why, `stopped` whether by a fault."""
 
@@ -122,20 +134,14 @@ class Session:
     # the loop
 
     def run(self, signals: StopSignals) -> None:
-        """Until the episodes are over and nobody wants more, or a stop ends it."""
-        while self.phase is not Phase.ENDED:
-            passed = self._pace.wait()
-            reading = self._robot.read()
-            now = self._clock()
-            self._heed(signals, now)
-            request, source, chunk = self._wanted(now, reading)
-            sent = self._last_sent = self._robot.ask(request)
-            if source is not None:
-                self._note(passed, sent, source, chunk, reading)
-            self._follow(now, reading)
-            if now - self._shown_at >= _SHOWN_S:
-                self._shown_at = now
-                self._channel.show(self.snapshot(now, reading))
+        """Until the episodes are over and nobody wants more, or a stop ends it. What is raised on the way stops the
+        arm, too, and is raised again when it stands."""
+        try:
+            while self.phase is not Phase.ENDED:
+                self._tick(signals)
+        except Exception as error:
+            self._fail(error)
+            raise
 
     def farewell(self, text: str) -> None:
         """Show the last moment with a word on what is left of it; waits a little for who looks."""
@@ -146,6 +152,32 @@ class Session:
                 if self._channel.show(last):
                     break
                 time.sleep(_LAST_NAP_S)
+
+    def _tick(self, signals: StopSignals) -> None:
+        passed = self._pace.wait()
+        reading = self._robot.read()
+        now = self._clock()
+        self._heed(signals, now)
+        request, source, chunk = self._wanted(now, reading)
+        sent = self._last_sent = self._robot.ask(request)
+        if source is not None:
+            self._note(passed, sent, source, chunk, reading)
+        self._follow(now, reading)
+        if now - self._shown_at >= _SHOWN_S:
+            self._shown_at = now
+            self._channel.show(self.snapshot(now, reading))
+
+    def _fail(self, error: Exception) -> None:
+        """A fault of the run itself, as no policy and no device may cause: the arm comes to rest within its limits."""
+        reason = f"The run failed: {plain(getattr(error, 'found', error), 200) or type(error).__name__}"
+        self._halt(reason)
+        with contextlib.suppress(Exception):
+            run_loop(self._robot, _Nobody(), clock=self._clock, sleep=self._sleep)
+        with contextlib.suppress(Exception):
+            if self._episode is not None:
+                self._end_episode("stop", reason)
+        self.stopped = True
+        self._end(reason)
 
     def _wanted(self, now: float, reading: JointReadings) -> tuple[Request | None, str | None, ChunkStep | None]:
         """What to ask of the arm, whose wish it is (None: nothing that the log has to keep), and of which chunk."""
