@@ -173,7 +173,7 @@ class Lines:
 
     def __init__(self, descriptor: int) -> None:
         self._output = Output(descriptor)
-        self._last: tuple[Phase, int, str | None, bool] | None = None
+        self._last: tuple[Phase, int, str | None, str | None, bool] | None = None
         self._at = 0.0
 
     def show(self, snapshot: Snapshot, silent: float, keys: bool) -> None:
