@@ -246,7 +246,7 @@ def running(
             os.close(run.terminal)
 
 
-def holds(run: Run) -> None:
+def check_holds(run: Run) -> None:
     """The servos hold the last goal, with torque, nobody writes another one, and nothing of the run is left."""
     rig = run.rig
     assert run.left_behind() == []
@@ -259,7 +259,7 @@ def holds(run: Run) -> None:
     assert all(rig.bus.servos[name].torque for name in JOINTS)
 
 
-def refused(run: Run, code: int, *words: str) -> None:
+def check_refused(run: Run, code: int, *words: str) -> None:
     """It ended with one clear error, before torque went on, and left nothing but its logs."""
     assert run.ended() == code, run.said
     assert all(word in run.said for word in words), run.said

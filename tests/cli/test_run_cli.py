@@ -24,7 +24,16 @@ from smolpilot.datasets import open_dataset
 from ..runtime.cameras.helpers_video import number_of, write_video
 from ..runtime.helpers_setups import living_arm
 from ..runtime.safety.helpers_rig import JOINTS, PAN, Rig
-from .helpers_robot_run import DEADLINE, Run, arm_setup, holds, install_odd, refused, running, shared_folders
+from .helpers_robot_run import (
+    DEADLINE,
+    Run,
+    arm_setup,
+    check_holds,
+    check_refused,
+    install_odd,
+    running,
+    shared_folders,
+)
 
 GO = ["--robot", "arm.yaml", "--go", "--unattended"]
 
@@ -202,7 +211,7 @@ def test_a_policy_that_does_not_fit_is_refused_before_torque_is_on(
     arm_setup(still, tmp_path)
     code, *parts = (MISFITS | MORE_MISFITS)[policy]
     with running(still, site, tmp_path, policy, *GO, "--seconds", "5") as run:
-        refused(run, int(code), *map(str, parts))
+        check_refused(run, int(code), *map(str, parts))
 
 
 @pytest.mark.nightly
@@ -222,7 +231,7 @@ def test_options_that_do_not_fit_the_policy_are_refused_before_torque_is_on(
 ) -> None:
     arm_setup(still, tmp_path)
     with running(still, site, tmp_path, "odd:swing", *GO, "--seconds", "5", *words) as run:
-        refused(run, code, *parts)
+        check_refused(run, code, *parts)
 
 
 # a terminal
@@ -276,7 +285,7 @@ def test_a_terminal_that_is_closed_stops_and_holds(rig: Rig, site: Path, tmp_pat
         run.until_moving()
         run.close_terminal()
         assert run.ended() == 1
-        holds(run)
+        check_holds(run)
     assert read_facts(run.out).ended == "The terminal was closed."
     assert len(open_dataset(run.out / "dataset")) > 0
     assert (run.out / "report.html").is_file(), "nobody reads what is said, and it goes on"

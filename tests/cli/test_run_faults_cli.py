@@ -23,7 +23,7 @@ from smolpilot.datasets import open_dataset
 from ..runtime.cameras.helpers_video import write_video
 from ..runtime.helpers_setups import living_arm
 from ..runtime.safety.helpers_rig import PAN, TICK, Rig
-from .helpers_robot_run import DEADLINE, Run, arm_setup, holds, install_odd, running, shared_folders
+from .helpers_robot_run import DEADLINE, Run, arm_setup, check_holds, install_odd, running, shared_folders
 
 GO = ("--robot", "arm.yaml", "--go", "--unattended", "--seconds", "300")
 
@@ -47,14 +47,14 @@ def seen(folder: Path, **options: Any) -> dict[str, Any]:
     return {"cameras": {"front": camera}, "governor": {**ages, "max_image_age": 1.0 if options else 20.0}}
 
 
-def ended(run: Run, *words: str, code: int = 1) -> None:
+def check_ended(run: Run, *words: str, code: int = 1) -> None:
     """It ended so, the words were said, and the arm is held."""
     assert run.ended() == code, run.said
     assert all(word in run.said for word in words), run.said
-    holds(run)
+    check_holds(run)
 
 
-def within_limits(rig: Rig) -> None:
+def check_within_limits(rig: Rig) -> None:
     """No step was faster than the first joint may be (20 % of its range per second), with two ticks in one."""
     assert np.abs(np.diff(rig.goals()[:, PAN])).max() <= 44.0 * 2 * TICK + 0.2
 
@@ -72,7 +72,7 @@ def test_a_killed_control_process_is_named_and_leaves_neither_a_hung_policy_nor_
         assert shared_folders(run) != []
         run.until(lambda: rig.goals()[-1][PAN] > 9.0, "the policy to hang")
         run.known["control"].kill()
-        ended(
+        check_ended(
             run, "error: the control process was killed by SIGKILL", "The servos hold their last goal, with torque on."
         )
     assert read_facts(run.out).ended is None
@@ -85,11 +85,11 @@ def test_a_killed_policy_process_is_named(rig: Rig, site: Path, tmp_path: Path) 
     with running(rig, site, tmp_path, "odd:swing", *GO) as run:
         run.until_moving()
         run.known["policy"].kill()
-        ended(run, "Ended: The policy process was killed by SIGKILL", "Torque is on, the servos hold this pose.")
+        check_ended(run, "Ended: The policy process was killed by SIGKILL", "Torque is on, the servos hold this pose.")
     (end,) = read_episodes(run.out)
     assert end.ended == "stop"
     assert "SIGKILL" in str(end.stop)
-    within_limits(rig)
+    check_within_limits(rig)
     dataset, log = open_dataset(run.out / "dataset"), read_run_log(run.out / LOG)
     played = [tick for tick in log.ticks if end.last_tick is not None and tick.number <= end.last_tick]
     first = next(i for i, tick in enumerate(played) if tick.chunk is not None)
@@ -102,8 +102,8 @@ def test_a_killed_camera_process_is_named(rig: Rig, site: Path, tmp_path: Path) 
     with running(rig, site, tmp_path, "odd:looks", *GO) as run:
         run.until_moving()
         run.known["camera"].kill()
-        ended(run, "Ended: Camera 'front' has failed: The cameras' process was killed by SIGKILL.")
-    within_limits(rig)
+        check_ended(run, "Ended: Camera 'front' has failed: The cameras' process was killed by SIGKILL.")
+    check_within_limits(rig)
 
 
 @pytest.mark.nightly
@@ -113,8 +113,8 @@ def test_who_kills_the_parent_stops_the_arm(rig: Rig, site: Path, tmp_path: Path
         run.until_moving()
         run.process.kill()
         run.known["control"].wait(DEADLINE)
-        ended(run, "Ended: The process was asked to end (SIGTERM).", code=-signal.SIGKILL)
-    within_limits(rig)
+        check_ended(run, "Ended: The process was asked to end (SIGTERM).", code=-signal.SIGKILL)
+    check_within_limits(rig)
 
 
 # signals
@@ -125,10 +125,10 @@ def test_ctrl_c_stops_holds_and_ends(rig: Rig, site: Path, tmp_path: Path) -> No
     with running(rig, site, tmp_path, "odd:swing", *GO) as run:
         run.until_moving()
         os.killpg(run.process.pid, signal.SIGINT)  # as a terminal sends it: to both processes
-        ended(run, "Ended: Ctrl-C was pressed. Torque is on, the servos hold this pose.")
+        check_ended(run, "Ended: Ctrl-C was pressed. Torque is on, the servos hold this pose.")
     assert read_facts(run.out).ended == "Ctrl-C was pressed."
     assert [one.ended for one in read_episodes(run.out)] == ["stop"]
-    within_limits(rig)
+    check_within_limits(rig)
 
 
 @pytest.mark.nightly
@@ -147,8 +147,8 @@ def test_other_signals_stop_hold_and_end(
             run.process.terminate()
         else:
             os.killpg(run.process.pid, number)
-        ended(run, f"Ended: {words} Torque is on")
-    within_limits(rig)
+        check_ended(run, f"Ended: {words} Torque is on")
+    check_within_limits(rig)
 
 
 @pytest.mark.nightly
@@ -165,7 +165,7 @@ def test_a_second_ctrl_c_ends_at_once(rig: Rig, site: Path, tmp_path: Path) -> N
         if code != 1:  # it had not come to rest yet
             assert code == 130
             assert "Ended at once. Torque is left as it is" in run.said
-        holds(run)
+        check_holds(run)
 
 
 def test_ctrl_c_while_the_policy_is_opened_ends_without_waiting_for_it(rig: Rig, site: Path, tmp_path: Path) -> None:
@@ -201,8 +201,8 @@ def test_a_pulled_cable_is_named(rig: Rig, site: Path, tmp_path: Path) -> None:
 def test_a_frozen_camera_is_named(rig: Rig, site: Path, tmp_path: Path) -> None:
     arm_setup(rig, tmp_path, **seen(tmp_path, freeze_after=8.0))
     with running(rig, site, tmp_path, "odd:looks", *GO) as run:
-        ended(run, "Ended: The newest image of camera 'front' is", "1 s are allowed")
-    within_limits(rig)
+        check_ended(run, "Ended: The newest image of camera 'front' is", "1 s are allowed")
+    check_within_limits(rig)
 
 
 @pytest.mark.nightly
@@ -213,8 +213,8 @@ def test_a_full_disk_is_named(rig: Rig, site: Path, tmp_path: Path) -> None:
         run.until_moving()
         most = (run.out / LOG).stat().st_size + 3_000
         run.known["control"].rlimit(psutil.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-        ended(run, "Ended: The run log cannot be written: File too large.")
-    within_limits(rig)
+        check_ended(run, "Ended: The run log cannot be written: File too large.")
+    check_within_limits(rig)
 
 
 # what a policy does
@@ -237,8 +237,8 @@ def test_a_policy_that_fails_in_an_episode_stops_the_arm(
     arm_setup(rig, tmp_path)
     with running(rig, site, tmp_path, policy, *GO) as run:
         run.until_moving()
-        ended(run, "Ended: ", words)
-    within_limits(rig)
+        check_ended(run, "Ended: ", words)
+    check_within_limits(rig)
     (end,) = read_episodes(run.out)
     assert end.ended == "stop"
 
@@ -247,8 +247,8 @@ def test_a_policy_that_fails_in_an_episode_stops_the_arm(
 def test_a_policy_that_sleeps_is_waited_for(rig: Rig, site: Path, tmp_path: Path) -> None:
     arm_setup(rig, tmp_path)
     with running(rig, site, tmp_path, "odd:sleeps", *GO[:-1], "5") as run:
-        ended(run, "Ended: all episodes were run.", code=0)
-    within_limits(rig)
+        check_ended(run, "Ended: all episodes were run.", code=0)
+    check_within_limits(rig)
     (end,) = read_episodes(run.out)
     assert end.waited > 10
     assert end.starved == 0

@@ -40,7 +40,7 @@ def test_the_newest_numbers_and_no_others(tmp_path: Path) -> None:
     assert len(found) == 0
     with pytest.raises(ValueError, match="9 numbers in a block for 8"):
         writer.write(np.zeros(9))
-    with pytest.raises(FileExistsError):
+    with pytest.raises(FileExistsError, match="block"):
         SharedBlock(tmp_path / "block", 8, create=True)
 
 

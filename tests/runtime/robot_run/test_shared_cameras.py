@@ -92,6 +92,9 @@ def test_a_frozen_camera_grows_old(tmp_path: Path) -> None:
     with cameras(tmp_path, freeze_after=0.3) as (_, camera):
         camera.connect()
         until(lambda: time.monotonic() - camera.newest_at() > 0.6)
+        last = camera.newest_at()
+        time.sleep(0.3)
+        assert camera.newest_at() == last
 
 
 def test_a_process_that_is_killed_is_named(tmp_path: Path) -> None:
