@@ -54,8 +54,9 @@ def test_at_a_quarter_of_the_speed_it_goes_the_same_way_without_being_clamped(tm
     facts, log = read_facts(tmp_path / "run"), read_run_log(tmp_path / "run" / LOG)
     assert (facts.speed, facts.rate, facts.policy_rate) == (0.25, 60.0, 30.0)
     assert next(one for one in facts.limits if one.joint == "shoulder_pan").velocity[0] == 15.0
-    played = np.array([tick.sent.commanded[0] for tick in log.ticks if tick.source == "policy"])
+    ticks = [tick for tick in log.ticks if tick.source == "policy"]
+    played = np.array([tick.sent.commanded[0] for tick in ticks])
     speed = np.median(np.diff(played)) * 60
     assert 10.5 < speed < 12.0, "a quarter of 45 degrees per second"
-    clamped = log.flag_counts().get("velocity", {}).get("shoulder_pan", 0)
-    assert clamped < 0.2 * len(played)
+    late = ticks[len(ticks) // 2 :]  # it has caught up with what it missed while the first chunk was computed
+    assert sum("velocity" in tick.sent.flags for tick in late) < 0.2 * len(late)

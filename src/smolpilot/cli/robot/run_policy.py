@@ -59,8 +59,8 @@ class RunOptions:
     """Ticks of the control loop per second; between the policy's actions it takes a smooth curve. Without it the
     policy's rate."""
     speed: Part = 1.0
-    """Share of the policy's own speed, and of the limits of velocity and acceleration: slow motion on the same way. 0.25
-    is a good first one."""
+    """Share of the policy's own speed, and of the limits of velocity and acceleration: slow motion on the same way.
+    0.25 is a good first one."""
     start_pose: Literal["auto", "demonstrations", "setup", "here"] = "auto"
     """Where episodes begin. auto: where the demonstrations began; where nobody knows, the setup's start pose."""
     hold_to_run: Annotated[str | None, tyro.conf.arg(metavar="KEY")] = None
@@ -109,7 +109,20 @@ def run(options: RunOptions) -> int:
     with private_folder() as shared:
         plan = _plan(options, interactive, shared)
         code = _driven(plan, options.hold_to_run, interactive)
+    _tidy(plan.out)
     return code if options.log_only else max(code, finish(plan.out))
+
+
+def _tidy(out: Path) -> None:
+    """A run that was refused before it began leaves nothing but what its processes have said."""
+    from smolpilot.contracts.run_folder import RUN
+
+    if not (out / RUN).exists():
+        with contextlib.suppress(OSError):
+            for log in _BEFORE_A_RUN:
+                if (out / log).is_file() and not (out / log).stat().st_size:
+                    (out / log).unlink()
+            out.rmdir()  # only where it is empty
 
 
 def _driven(plan: RunPlan, hold_key: str | None, interactive: bool) -> int:

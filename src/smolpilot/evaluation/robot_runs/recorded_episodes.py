@@ -100,6 +100,8 @@ def write_run_dataset(folder: Path, progress: Callable[[int, int], None] = lambd
         return Recorded(None, 0, 0, (f"No dataset: no image of camera '{missing[0]}' was kept.",))
     total = sum(len(found) for found in steps.values())
     if not total:
+        if facts.ended is not None:  # nothing will ever be made of them
+            shutil.rmtree(folder / FRAMES, ignore_errors=True)
         return Recorded(None, 0, 0, ("No dataset: no action was played.",))
     sizes = {name: kept.size() for name, kept in cameras.items()}
     if unreadable := [name for name, size in sizes.items() if size is None]:

@@ -30,9 +30,11 @@ from .preflight import (
     Orders,
     choose_instruction,
     far_from_start,
+    fitting_horizon,
     orders_of,
     policy_lines,
     policy_rate,
+    pose_lines,
     schedule_lines,
     start_line,
 )
@@ -52,8 +54,9 @@ class RunPlan:
     """What `smolpilot run` was asked to do; `policy` without the fields that are known later.
 
     shared: folder of the blocks and images that the processes share; `drive` removes it.
-    rate: of the control loop, None: the policy's. speed: share of the limits, and of the policy's own speed. go: the arm moves. start_pose: where
-    episodes begin; auto: where the demonstrations began, else the setup's start pose, else here.
+    rate: of the control loop, None: the policy's. speed: share of the limits, and of the policy's own speed. go: the
+    arm moves. start_pose: where episodes begin; auto: where the demonstrations began, else the setup's start pose, else
+    here.
     """
 
     setup: RobotSetup
@@ -162,8 +165,10 @@ class _Drive:
         schedule = self._schedule(orders, instruction, signals)
         max_age = self.robot.governor.options.max_chunk_age
         start = self._start()
+        self._shorten(schedule, max_age)
         self._judge([
             *schedule_lines(about, schedule, self.playback, max_age),
+            *pose_lines({"start pose": start or {}, "parking pose": plan.setup.start_pose}, self.robot.limits, plan.go),
             start_line(about.demonstrated, self.profile, self._begins_at(start), refuse=plan.go),
         ])  # fmt: skip
         if (why := _given_up(signals)) is not None:
@@ -274,6 +279,14 @@ class _Drive:
             f"warning: the first action is {way[worst]:.4g} {one.unit} away from where '{one.joint}' is: is it the "
             "pose that the demonstrations began in, and are units and calibration those of the recording?"
         )
+
+    def _shorten(self, schedule: Schedule, max_age: float) -> None:
+        """Execute fewer actions of a chunk where the last ones would be too old, as in slow motion; and say so."""
+        fitting = fitting_horizon(schedule, self.playback, max_age)
+        if self.plan.schedule.n_action_steps is None and 1 <= fitting < schedule.horizon:
+            self.say(f"{fitting} actions of a chunk are executed instead of {schedule.horizon}: later ones would be "
+                     f"older than {max_age:g} s (`governor: {{max_chunk_age: ...}}` of the setup).")  # fmt: skip
+            schedule.horizon = fitting
 
     def _state(self) -> Joints:
         """The arm's state [S], in the profile's order and units."""

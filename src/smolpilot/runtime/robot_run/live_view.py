@@ -66,6 +66,11 @@ KEYS: dict[Phase, tuple[tuple[Key, str], ...]] = {
     Phase.ENDED: (),
 }
 """What each key does in each phase, in words."""
+DRY_KEYS: dict[Phase, tuple[tuple[Key, str], ...]] = {
+    Phase.READY: ((Key.ENTER, "start the episode"), (Key.QUIT, "end the run")),
+    Phase.RUNNING: (_STOPS, (Key.SUCCESS, "success"), (Key.FAILURE, "failure"), (Key.QUIT, "end the run")),
+}
+"""Where nothing moves."""
 _MOVES = (Phase.APPROACH, Phase.RUNNING, Phase.PARKING)
 """The phases in which a key may have to be held."""
 
@@ -130,7 +135,7 @@ class RunView:
         hold = None if one.hold_to_run is None else plain(one.hold_to_run.lower(), _NAME)
         if hold is not None and one.phase in _MOVES:
             parts.append(Text.assemble((f"hold {hold}", "bold reverse"), ": it moves; let go: it stops"))
-        for key, words in KEYS[one.phase]:
+        for key, words in (DRY_KEYS if one.dry_run else KEYS).get(one.phase, KEYS[one.phase]):
             if hold is not None and key is Key.ENTER and one.phase is not Phase.STOPPED:
                 parts.append(Text.assemble((f"hold {hold}", "bold reverse"), f": {words}"))
             elif _PRESSED[key] != hold:

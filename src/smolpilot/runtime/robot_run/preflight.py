@@ -14,6 +14,8 @@ from smolpilot.robots import RobotProfile
 from smolpilot.robots.demonstrated import Demonstrated
 from smolpilot.runtime.inspection.check_report import CheckLine, Verdict
 from smolpilot.runtime.joint_order import JointOrder, StateOrder
+from smolpilot.runtime.limits import EffectiveLimits
+from smolpilot.runtime.moves import check_within
 from smolpilot.runtime.scheduling import Mode, Schedule
 
 from .protocol import PolicyAbout
@@ -207,6 +209,25 @@ def start_line(demonstrated: Demonstrated | None, profile: RobotProfile, state: 
     return CheckLine("start pose", Verdict.FAIL if refuse else Verdict.WARN, told + more, fix)
 
 
+def pose_lines(poses: Mapping[str, Mapping[str, float]], limits: EffectiveLimits, go: bool) -> Iterator[CheckLine]:
+    """Whether the arm may be where it will be moved to: name of the pose -> joint -> position. Only what fails is said;
+    in a dry run, which moves nothing, as a warning."""
+    for name, targets in poses.items():
+        try:
+            check_within(targets, limits)
+        except UsageError as error:
+            fix = "change `start_pose` in the setup, or the calibration; `smolpilot robot check` shows every limit"
+            found = f"{error.found} Expected: {error.expected}"
+            yield CheckLine(name, Verdict.FAIL if go else Verdict.WARN, found, fix)
+
+
+def fitting_horizon(made: Schedule, rate: float, max_chunk_age: float) -> int:
+    """How many actions of a chunk can be executed before they are too old; below 1 where none can."""
+    seconds = made.turnarounds.seconds or 0.0
+    waits = seconds if made.options.mode is Mode.SYNC else 2 * seconds
+    return int((max_chunk_age - waits) * rate + 1e-9)
+
+
 def schedule_lines(about: PolicyAbout, made: Schedule, rate: float, max_chunk_age: float) -> Iterator[CheckLine]:
     """Whether chunks come in time. rate: actions per second."""
     mode, seconds = made.options.mode, made.turnarounds.seconds or 0.0
@@ -223,8 +244,7 @@ def schedule_lines(about: PolicyAbout, made: Schedule, rate: float, max_chunk_ag
     age = seconds + made.horizon / rate + (0.0 if mode is Mode.SYNC else seconds)
     if age > max_chunk_age:
         found = f"{text}: its last action would be {age:.2g} s old; {max_chunk_age:g} s are allowed"
-        waits = seconds if mode is Mode.SYNC else 2 * seconds
-        fewer = int((max_chunk_age - waits) * rate)
+        fewer = fitting_horizon(made, rate, max_chunk_age)
         fix = f"--n-action-steps {fewer}" if fewer > 0 else "a faster --engine"
         fix += ", or `governor: {max_chunk_age: ...}` in the setup"
         yield CheckLine("schedule", Verdict.FAIL, found, fix)

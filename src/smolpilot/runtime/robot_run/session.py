@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from smolpilot.common.errors import DeviceError, SmolpilotError, UsageError
+from smolpilot.common.errors import DeviceError, SmolpilotError
 from smolpilot.common.keys import STATE, image_key
 from smolpilot.common.text import plain
 from smolpilot.contracts import ChunkStep, JointReadings, Joints, SentAction, StopCategory
@@ -19,7 +19,7 @@ from smolpilot.contracts.run_folder import EpisodeEnd
 from smolpilot.runtime.control_loop import run_loop
 from smolpilot.runtime.governed_robot import GovernedRobot, captured_at
 from smolpilot.runtime.governor import Request
-from smolpilot.runtime.moves import SPEED, Move, check_within
+from smolpilot.runtime.moves import SPEED, Move
 from smolpilot.runtime.scheduling import Knot, PlannedChunk, Schedule
 from smolpilot.runtime.scheduling.schedule import Counts, Playing
 from smolpilot.runtime.signals import StopSignals
@@ -45,8 +45,8 @@ _LATE = 0.8  # of the time without an action after which the governor stops: thi
 class SessionOptions:
     """What a run is to do. seconds: of an episode, None: until a person ends it. unattended: nobody presses keys.
 
-    start: joint -> where an episode begins, None: where the arm is; park: joint -> where `q` takes it. hold_key: the
-    one that has to be held. sees: the cameras that the policy reads. seed: of the first chunk.
+    start: joint -> where an episode begins, None: where the arm is; park: joint -> where `q` takes it; both within the
+    limits. hold_key: the one that has to be held. sees: the cameras that the policy reads. seed: of the first chunk.
     """
 
     instruction: str | None
@@ -158,12 +158,14 @@ class Session:
         reading = self._robot.read()
         now = self._clock()
         self._heed(signals, now)
+        if not self._link.alive and self.phase is not Phase.PARKING:
+            self._halt(self._link.why_ended())
         request, source, chunk = self._wanted(now, reading)
         sent = self._last_sent = self._robot.ask(request)
         if source is not None:
             self._note(passed, sent, source, chunk, reading)
         self._follow(now, reading)
-        if now - self._shown_at >= _SHOWN_S:
+        if now - self._shown_at >= _SHOWN_S and self.phase is not Phase.ENDED:  # of the end the farewell tells
             self._shown_at = now
             self._channel.show(self.snapshot(now, reading))
 
@@ -269,10 +271,7 @@ class Session:
                 self._halt(f"The policy failed {episode.failed} times in a row: {_sentence(answer[1])}")
 
     def _watch_policy(self, now: float, playing: Playing, episode: _Episode) -> None:
-        """A policy that is dead or hung stops the arm, and the stop says so."""
-        if not self._link.alive:
-            self._halt(self._link.why_ended())
-            return
+        """A policy that is hung stops the arm, and the stop says so."""
         asked_at, usual = self._schedule.waiting_since, self._schedule.turnarounds.seconds or 0.0
         waited = 0.0 if asked_at is None else now - asked_at
         if waited > max(_LEAST_PATIENCE_S, _PATIENCE * usual):
@@ -339,6 +338,7 @@ class Session:
             self._end_episode("stop", reason)
         if self.phase is not Phase.STOPPED:
             self.phase, self._move = Phase.STOPPED, None
+            self._recording(False)
         over = self._options.unattended or self._robot.gone or not self._link.alive or self._record.failure is not None
         if (over or self.stopped) and (self._robot.governor.at_rest or self._robot.gone):
             self.stopped = True
@@ -425,19 +425,14 @@ class Session:
 
     def _go(self, targets: Mapping[str, float], phase: Phase) -> None:
         held = self._robot.governor.last_command
-        if held is None:
-            return
-        try:
-            check_within(targets, self._robot.limits)
-        except UsageError as error:
-            self.notice = f"Not moved: {_sentence(error)}"
-            return
-        self._move = Move(self._robot.limits, held, targets, self._robot.spec.rate, SPEED)
-        self.phase = phase
+        if held is not None:
+            self._move = Move(self._robot.limits, held, targets, self._robot.spec.rate, SPEED)
+            self.phase = phase
 
     def _quit(self) -> None:
         if self.phase is Phase.RUNNING:
             self._end_episode("quit", None)
+        self._recording(False)
         if self._robot.governor.stop is not None or self._options.dry_run or not self._options.park:
             self._end("ended by a person" if not self._options.unattended else "all episodes were run")
             return
