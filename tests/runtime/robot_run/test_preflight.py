@@ -9,16 +9,19 @@ import numpy as np
 import pytest
 
 from smolpilot.common.errors import UsageError
-from smolpilot.contracts import GUIDED, CameraSpec
+from smolpilot.contracts import GUIDED, CameraSpec, DriverLimits
 from smolpilot.robots import RobotProfile
 from smolpilot.robots.demonstrated import Demonstrated, JointLimits, Origin, StartPose
 from smolpilot.runtime.inspection.check_report import CheckLine, Verdict
+from smolpilot.runtime.limits import effective_limits
 from smolpilot.runtime.robot_run.preflight import (
     choose_instruction,
     far_from_start,
+    fitting_horizon,
     orders_of,
     policy_lines,
     policy_rate,
+    pose_lines,
     schedule_lines,
     start_line,
 )
@@ -293,3 +296,29 @@ def test_whether_chunks_come_in_time(
     assert line.verdict is verdict
     assert words in line.found
     assert bool(line.fix) is (verdict is FAIL)
+
+
+@pytest.mark.parametrize(("mode", "rate", "fits"), [("sync", 30.0, 75), ("async", 30.0, 60), ("async", 7.5, 15)])
+def test_as_many_actions_as_are_young_enough(mode: str, rate: float, fits: int) -> None:
+    """3 s are allowed and a chunk takes half a second: sync has 2.5 s left, the others see half a second less."""
+    schedule = made(mode, 0.5)
+    assert fitting_horizon(schedule, rate, 3.0) == fits
+    schedule.horizon = fits
+    assert {line.verdict for line in schedule_lines(about(chunk_size=50), schedule, rate, 3.0)} == {OK}
+    schedule.horizon = fits + 1
+    (line,) = schedule_lines(about(chunk_size=50), schedule, rate, 3.0)
+    assert line.verdict is FAIL
+    assert f"--n-action-steps {fits}" in line.fix
+
+
+def test_poses_beyond_the_limits_in_force_are_told_before_anything_moves() -> None:
+    """A calibration may be narrower than the profile that the pose was written for."""
+    limits = effective_limits(PROFILE, {"shoulder_lift": DriverLimits(position=(-61.5, 61.5))}, {})
+    assert list(pose_lines({"start pose": {"shoulder_lift": 60.0}, "parking pose": {}}, limits, go=True)) == []
+    poses = {"start pose": {"shoulder_pan": 0.0}, "parking pose": {"shoulder_lift": -90.0}}
+    (line,) = pose_lines(poses, limits, go=True)
+    assert (line.subject, line.verdict) == ("parking pose", FAIL)
+    assert "'shoulder_lift' cannot go to -90 deg" in line.found
+    assert "(calibration)" in line.found
+    (line,) = pose_lines(poses, limits, go=False)
+    assert line.verdict is WARN
