@@ -144,8 +144,7 @@ def test_a_policy_that_hangs_ends_with_its_input(tmp_path: Path) -> None:
         link.publish(100.0, 0.0, STATE)
         link.ask(Ask(1, 0.0), None, seed=1)
         assert link._process is not None
-        assert link._process.stdin is not None
-        link._process.stdin.close()  # as the end of its parent does
+        link._process.finish()  # as the end of its parent does
         until(lambda: not link.alive)
         assert link.why_ended() == "The policy process ended with exit code 1."
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from smolpilot.common.errors import DeviceError, SmolpilotError
 from smolpilot.common.text import plain
 from smolpilot.contracts import Joints
+from smolpilot.runtime.line_process import LineProcess
 from smolpilot.runtime.scheduling import Ask, PlannedChunk
 
 from .protocol import (
@@ -31,7 +28,6 @@ from .protocol import (
 )
 
 MODULE = "smolpilot.policies.policy_process"
-_ENDING_S = 3.0
 _SAID = 600  # letters of what the process said last, for messages
 
 
@@ -66,10 +62,8 @@ class PolicyLink(ChunkSource):
     def __init__(self, log: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         """log: the file that takes what the process prints."""
         self._log, self._clock = log, clock
-        self._process: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes] | None = None
+        self._process: LineProcess | None = None
         self._blocks: Blocks | None = None
-        self._rest = b""
         self._ended: str | None = None
 
     def open(
@@ -83,20 +77,11 @@ class PolicyLink(ChunkSource):
         """Start the process and wait until the policy is there; the error that it refuses with, and DeviceError when it
         dies, is not ready in time or is `given_up`, for what that says. command: what to run instead, for tests."""
         self._blocks = Blocks.at(Path(request.folder), create=True)
-        self._said = self._log.open("ab")
-        # A session of its own: Ctrl-C is for the control process, which has to bring the arm to rest first.
-        self._process = subprocess.Popen(
-            command or [sys.executable, "-m", MODULE],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, start_new_session=True, bufsize=0,
-        )  # fmt: skip
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        for pipe in (self._process.stdin, self._process.stdout):
-            os.set_blocking(pipe.fileno(), False)
-        self._write(request.model_dump_json())
+        process = self._process = LineProcess(command or [sys.executable, "-m", MODULE], self._log)
+        process.write(request.model_dump_json())
         deadline = self._clock() + patience
         while True:
-            for line in self._lines():
+            for line in process.lines():
                 if '"kind":"refused"' in line:
                     raise Refused.model_validate_json(line).error()
                 return PolicyAbout.model_validate_json(line)
@@ -106,7 +91,7 @@ class PolicyLink(ChunkSource):
                 raise DeviceError(why)
             if (left := deadline - self._clock()) <= 0:
                 raise DeviceError(f"The policy was not ready within {patience:g} s.", fix="see the policy's log")
-            select.select([self._process.stdout], [], [], min(left, 0.5))
+            process.wait(min(left, 0.5))
 
     def publish(self, read_at: float, place: float, state: Joints) -> None:
         """Show the newest reading, at the place of the playback that is due with it."""
@@ -116,13 +101,14 @@ class PolicyLink(ChunkSource):
     def ask(self, ask: Ask, instruction: str | None, *, seed: int, reset: bool = False) -> None:
         """Ask for a chunk; what becomes of it comes from `poll`."""
         assert self._blocks is not None
+        assert self._process is not None
         self._blocks.ask.write(AskNumbers(ask.id, ask.place, ask.delay, seed, ask.leftover).pack())
-        self._write(AskLine(id=ask.id, instruction=instruction, reset=reset).model_dump_json())
+        self._process.write(AskLine(id=ask.id, instruction=instruction, reset=reset).model_dump_json())
 
     def poll(self) -> list[PlannedChunk | tuple[int, SmolpilotError]]:
         """The answers that have come: chunks, or the number of a request and why there is none."""
         found: list[PlannedChunk | tuple[int, SmolpilotError]] = []
-        for line in self._lines():
+        for line in () if self._process is None else self._process.lines():
             if '"kind":"refused"' in line:
                 refused = Refused.model_validate_json(line)
                 found.append((refused.id or 0, refused.error()))
@@ -137,23 +123,23 @@ class PolicyLink(ChunkSource):
 
     def wait(self, seconds: float) -> None:
         """Until there is an answer to `poll`, the process has ended, or the time is over."""
-        if self._process is not None and self._process.stdout is not None and not self._rest.count(b"\n"):
-            select.select([self._process.stdout], [], [], seconds)
+        if self._process is not None:
+            self._process.wait(seconds)
 
     @property
     def process(self) -> int | None:
         """The process's number, while it was not closed."""
-        return None if self._process is None else self._process.pid
+        return None if self._process is None else self._process.number
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
         if self._process is None:
             return False
-        code = self._process.poll()
-        if code is not None and self._ended is None:
-            self._ended = _cause(code, self._log)
-        return code is None
+        ended = self._process.ended is not None
+        if ended and self._ended is None:
+            self._ended = _cause(self._process, self._log)
+        return not ended
 
     def why_ended(self) -> str:
         """Why the process ended, in a sentence."""
@@ -162,50 +148,16 @@ class PolicyLink(ChunkSource):
     def close(self) -> None:
         """End the process; without effect where there is none."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        try:
-            process.wait(_ENDING_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._said is not None:
-            self._said.close()
-
-    def _write(self, line: str) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        # A process that has ended is told by `alive`; one that reads nothing any more by its answers not coming.
-        with contextlib.suppress(OSError):
-            self._process.stdin.write(line.encode() + b"\n")
-
-    def _lines(self) -> list[str]:
-        """Whole lines that have come."""
-        if self._process is None or self._process.stdout is None:
-            return []
-        while True:
-            try:
-                more = os.read(self._process.stdout.fileno(), 65_536)
-            except BlockingIOError:
-                break
-            if not more:
-                break
-            self._rest += more
-        *lines, self._rest = self._rest.split(b"\n")
-        return [line.decode() for line in lines]
+        if process is not None:
+            process.close()
 
 
-def _cause(code: int, log: Path) -> str:
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = " (by hand, or by the system because memory ran out: `dmesg` tells)" if name == "SIGKILL" else ""
-        return f"The policy process was killed by {name}{hint}."
-    said = plain(_last(log), _SAID)
-    return f"The policy process ended with exit code {code}{f': {said}' if said else ''}."
+def _cause(process: LineProcess, log: Path) -> str:
+    how = process.how_it_ended
+    if how.endswith("SIGKILL"):
+        how += " (by hand, or by the system because memory ran out: `dmesg` tells)"
+    said = "" if process.ended is None or process.ended < 0 else plain(_last(log), _SAID)
+    return f"The policy process {how}{f': {said}' if said else ''}."
 
 
 def _last(log: Path) -> str:

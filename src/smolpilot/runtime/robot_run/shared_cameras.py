@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import select
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from smolpilot.common.errors import DeviceError
 from smolpilot.contracts.camera import CameraSpec, CapturedImage
 from smolpilot.runtime.cameras.shared_frames import SharedFrameReader, frames_file
+from smolpilot.runtime.line_process import LineProcess
 from smolpilot.runtime.setup.robot_setup import RobotSetup
 
 from .camera_process import ShowCameras
 
 _PATIENCE_S = 60.0
-_ENDING_S = 3.0
 
 
 class SharedCamera:
@@ -75,9 +70,7 @@ class CameraProcess:
         """folder: for the shared images; log: takes what the process prints; frames: the folder of a simulation's
         images, known once its driver is connected."""
         self._setup, self._folder, self._log, self._frames = setup, folder, log, frames
-        self._process: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes] | None = None
-        self._rest = b""
+        self._process: LineProcess | None = None
         self._failed: dict[str, str] = {}
         self.unrecorded: str | None = None
         """Why images are no longer kept, where that is so."""
@@ -92,7 +85,7 @@ class CameraProcess:
     @property
     def process(self) -> int | None:
         """The process's number, while there is one."""
-        return None if self._process is None else self._process.pid
+        return None if self._process is None else self._process.number
 
     def reader(self, camera: str) -> SharedFrameReader:
         """The images of a camera, once the first of them is there."""
@@ -112,59 +105,37 @@ class CameraProcess:
         self._listen()
         if (why := self._failed.get(camera)) is not None:
             raise DeviceError(why)
-        if self._process is not None and (code := self._process.poll()) is not None:
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            raise DeviceError(f"The cameras' process {how}.")
+        if self._process is not None and self._process.ended is not None:
+            raise DeviceError(f"The cameras' process {self._process.how_it_ended}.")
 
     def record(self, folder: Path | None) -> None:
         """Keep every image in this folder from now on; None: no longer."""
-        if self._process is None or self._process.stdin is None:
-            return
-        line = json.dumps({"record": None if folder is None else str(folder)})
-        with contextlib.suppress(OSError):  # it has ended: `check` tells
-            self._process.stdin.write(line.encode() + b"\n")
+        if self._process is not None:
+            self._process.write(json.dumps({"record": None if folder is None else str(folder)}))
 
     def close(self) -> None:
         """End the process; without effect where there is none."""
         process, self._process = self._process, None
-        if process is None:
-            return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        try:
-            process.wait(_ENDING_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if self._said is not None:
-            self._said.close()
+        if process is not None:
+            process.close()
 
     def _start(self) -> None:
         if self._process is not None:
             return
-        self._said = self._log.open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "smolpilot.runtime.robot_run.camera_process"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, start_new_session=True, bufsize=0,
-        )  # fmt: skip
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        module = "smolpilot.runtime.robot_run.camera_process"
+        process = self._process = LineProcess([sys.executable, "-m", module], self._log)
         frames = self._frames()
         request = ShowCameras(
             setup=self._setup.to_yaml(), folder=str(self._folder), frames=None if frames is None else str(frames)
         )
-        self._process.stdin.write(request.model_dump_json().encode() + b"\n")
-        for pipe in (self._process.stdin, self._process.stdout):
-            os.set_blocking(pipe.fileno(), False)
+        process.write(request.model_dump_json())
         deadline = time.monotonic() + _PATIENCE_S
         while not (said := self._listen()):
-            if self._process.poll() is not None:
+            if process.ended is not None:
                 raise DeviceError("The cameras' process ended at once.", fix=f"see {self._log}")
             if time.monotonic() > deadline:
                 raise DeviceError(f"The cameras were not ready within {_PATIENCE_S:g} s.")
-            select.select([self._process.stdout], [], [], 0.5)
+            process.wait(0.5)
         if "refused" in said[0]:
             found, expected, fix = said[0]["refused"]
             self.close()
@@ -172,12 +143,7 @@ class CameraProcess:
 
     def _listen(self) -> list[dict[str, Any]]:
         """What the process has said since; failures are noted."""
-        if self._process is None or self._process.stdout is None:
-            return []
-        with contextlib.suppress(BlockingIOError):
-            while more := os.read(self._process.stdout.fileno(), 65_536):
-                self._rest += more
-        *lines, self._rest = self._rest.split(b"\n")
+        lines = [] if self._process is None else self._process.lines()
         said: list[dict[str, Any]] = [json.loads(line) for line in lines]
         for values in said:
             if "failed" in values:
