@@ -1,4 +1,4 @@
-"""An hour of `smolpilot run` on the emulated arm: do memory, descriptors or the loop's rate change?
+"""An hour of `smolpilot run` on the emulated arm: do memory, descriptors or cadence change? Exit code 1 where they do.
 
     uv run python benchmarks/run_soak.py POLICY [--minutes 60] [--robot tabletop-emulated] [--instruction TEXT] [...]
 
@@ -47,9 +47,9 @@ def main() -> int:
                 process.terminate()
                 process.wait()
         print(machine())
-        _print(seen)
+        grows = _print(seen)
         _print_log(out)
-    return code
+    return max(code, int(grows))
 
 
 def _watch(process: subprocess.Popen[bytes], out: Path) -> dict[str, list[tuple[float, float, int]]]:
@@ -69,16 +69,18 @@ def _watch(process: subprocess.Popen[bytes], out: Path) -> dict[str, list[tuple[
     return seen
 
 
-def _print(seen: dict[str, list[tuple[float, float, int]]]) -> None:
+def _print(seen: dict[str, list[tuple[float, float, int]]]) -> bool:
+    """Whether a process has grown by more than a tenth, or opens ever more."""
+    grows = False
     print(f"{'process':10} {'MB first':>9} {'MB last':>9} {'fds first':>10} {'fds last':>9}")
     for name, told in seen.items():
         tenth = max(1, len(told) // 10)
         # The very first look is at a process that still starts.
         first, last = np.array(told[1 : tenth + 2] or told), np.array(told[-tenth:])
-        print(
-            f"{name:10} {np.median(first[:, 1]):9.1f} {np.median(last[:, 1]):9.1f} "
-            f"{np.median(first[:, 2]):10.0f} {np.median(last[:, 2]):9.0f}"
-        )
+        (_, mb, fds), (_, mb_last, fds_last) = np.median(first, axis=0), np.median(last, axis=0)
+        grows |= bool(mb_last > 1.1 * mb or fds_last > fds)
+        print(f"{name:10} {mb:9.1f} {mb_last:9.1f} {fds:10.0f} {fds_last:9.0f}")
+    return grows
 
 
 def _print_log(out: Path) -> None:

@@ -14,6 +14,7 @@ declare -A PARTS=(
   [demo]="as a user runs it: 500 demonstrations, training, closed loops, its goals"
   [kills]="conversions and trainings that are killed at random and go on, five times over"
   [arm]="hostile chunks on the bytes of an emulated bus, a thousand; the promises of docs/safety.md, each fault again"
+  [hour]="an hour of smolpilot run on the emulated arm: memory, descriptors, cadence"
   [fuzz]="hostile bytes in every file that is read"
   [network]="every verb without a network, LeRobot beside it, watched"
   [long]="the tests that are marked as nightly"
@@ -23,7 +24,7 @@ declare -A PARTS=(
   [workflows]="the workflows, with actionlint"
   [pins]="the pinned versions resolve to themselves"
 )
-ORDER=(documents site workflows pins network kills arm long fuzz demo python313)
+ORDER=(documents site workflows pins network kills arm long fuzz demo hour python313)
 
 demo() { in_test_env smolpilot demo --out "$LOGS/demo"; }
 kills() {
@@ -35,6 +36,7 @@ arm() {
   SMOLPILOT_BYTES_EXAMPLES=1000 in_test_env pytest -n 0 tests/runtime/safety/test_bytes.py
   for _ in 1 2 3; do in_test_env pytest -n 0 tests/runtime/safety --deselect tests/runtime/safety/test_bytes.py || return 1; done
 }
+hour() { in_test_env python benchmarks/run_soak.py hold-state --minutes 60 --rate 50 --schedule async; }
 fuzz() { SMOLPILOT_FUZZ_SECONDS="${NIGHTLY_FUZZ_SECONDS:-600}" in_test_env pytest -n 0 tests/fuzz; }
 network() { in_test_env pytest -n 0 tests/cli/test_network.py tests/oracle/test_network_oracle.py -m "nightly or not nightly"; }
 long() { in_test_env pytest -m nightly; }
