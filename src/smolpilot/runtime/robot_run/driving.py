@@ -183,11 +183,11 @@ class _Drive:
         (plan.out / SETUP).write_text(plan.setup.to_yaml(), encoding="utf-8")
         (plan.out / ROBOT).write_text(self.profile.to_yaml(), encoding="utf-8")
         session = self._session(orders, schedule, instruction, start, record)
-        if plan.go:
-            self.robot.engage()
-        else:
-            self.robot.rehearse()
         try:
+            if plan.go:
+                self.robot.engage()
+            else:
+                self.robot.rehearse()
             with no_collection():
                 session.run(signals)
         finally:
