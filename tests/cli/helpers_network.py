@@ -69,9 +69,14 @@ def verbs(folder: Path) -> Iterator[tuple[str, list[str]]]:
         return str(folder / "out" / name)
 
     # Records, trains, evaluates and rolls out.
-    yield "demo", ["demo", "--out", str(demo), "--demonstrations", "4", "--steps", "2", "--rollouts", "1"]
+    yield "demo", ["demo", "--out", str(demo), "--demonstrations", "4", "--steps", "2", "--rollouts", "1",
+                   "--robot-episodes", "0"]  # fmt: skip
     yield "doctor", ["doctor", "--dataset", data]
     yield "robot", ["robot", "show", "so101"]
+    yield (
+        "run",
+        ["run", "hold-state", "--robot", "so101-emulated", "--unattended", "--seconds", "1", "--out", new("run")],
+    )
     yield "dataset info", ["dataset", "info", data]
     yield "dataset check", ["dataset", "check", data, "--html", new("check.html"), "--jobs", "1"]
     yield "dataset stats", ["dataset", "stats", data, "--recompute", "--jobs", "1"]

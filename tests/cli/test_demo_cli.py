@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.cli.robot import realtime_act
 from smolpilot.contracts.run_folder import read_episodes, read_facts
 from smolpilot.contracts.run_log import read_run_log
 from smolpilot.environments.tabletop.demo_options import DemoOptions
@@ -117,9 +118,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest
 
 
 def test_the_last_act_drives_the_emulated_arm_and_kills_its_policy(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mechanism, never the rate: every command through bus and governor, and an arm that holds."""
+    monkeypatch.setattr(realtime_act, "SECONDS", 2)
     out = copy(finished, tmp_path)
     assert main(["demo", "--out", str(out), *TINY, "--robot-episodes", "1"]) == 1, "it has learned nothing"
     said = re.sub(r"\s+", " ", capsys.readouterr().err)

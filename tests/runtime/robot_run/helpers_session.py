@@ -139,6 +139,7 @@ def session_of(
         "unattended": keys is None,
         "dry_run": False,
         "seed": 7,
+        "sees": tuple(robot.cameras),
     } | options
     made = SessionOptions(**values)
     facts = RunFacts(

@@ -193,9 +193,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Screen]:
 def test_a_live_view_draws_and_gives_the_cursor_back(terminal: Screen) -> None:
     live = LiveScreen(terminal.end)
     live.show(snapshot(), 0.0, keys=True)
-    assert "shoulder_pan" in terminal.text("end the run")
+    assert "shoulder_pan" in terminal.text("park and end")
     live.show(snapshot(episode=3), 0.0, keys=True)
-    assert re.search(r"\x1b\[1A.*episode 3 of 10", terminal.text("end the run"), re.DOTALL), "over the one before"
+    assert re.search(r"\x1b\[1A.*episode 3 of 10", terminal.text("park and end"), re.DOTALL), "over the one before"
     live.close()
     assert terminal.text("\x1b[?25h").endswith("\x1b[?25h")
 

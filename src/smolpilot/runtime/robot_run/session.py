@@ -256,19 +256,36 @@ class Session:
         for answer in self._link.poll():
             if isinstance(answer, PlannedChunk):
                 asked_at = self._schedule.waiting_since
-                actions = self._orders.actions(answer.actions)
+                actions = self._usable(answer.actions)
+                if actions is None:
+                    self._refused(answer.id, "its chunk is not finite, or has another shape", episode)
+                    continue
                 chunk = PlannedChunk(answer.id, actions, answer.state_at, answer.captured_at, answer.arrived_at)
                 self._schedule.arrived(chunk)
                 if asked_at is not None and self._schedule.waiting_since is None:
                     episode.turnarounds.append(answer.arrived_at - asked_at)
                     episode.failed = 0
                 continue
-            if answer[0] != self._schedule.asked:
-                continue  # of an episode before
-            self._schedule.failed()
-            episode.failed += 1
-            if episode.failed >= _MOST_FAILED:
-                self._halt(f"The policy failed {episode.failed} times in a row: {_sentence(answer[1])}")
+            self._refused(answer[0], _sentence(answer[1]), episode)
+
+    def _usable(self, chunk: Joints) -> Joints | None:
+        """A chunk in the robot's order and units; None for one that is none. The policy's process refuses those itself:
+        this is for whoever else answers."""
+        try:
+            actions = self._orders.actions(chunk)
+        except (IndexError, ValueError):
+            return None
+        fits = actions.ndim == 2 and actions.shape[1] == len(self._robot.limits.names)
+        return actions if fits and bool(np.isfinite(actions).all()) else None
+
+    def _refused(self, request: int, why: str, episode: _Episode) -> None:
+        """A request without a chunk; it is made again, and after some in a row the arm stops."""
+        if request != self._schedule.asked:
+            return  # of an episode before
+        self._schedule.failed()
+        episode.failed += 1
+        if episode.failed >= _MOST_FAILED:
+            self._halt(f"The policy failed {episode.failed} times in a row: {why}")
 
     def _watch_policy(self, now: float, playing: Playing, episode: _Episode) -> None:
         """A policy that is hung stops the arm, and the stop says so."""
