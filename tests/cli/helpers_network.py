@@ -73,10 +73,8 @@ def verbs(folder: Path) -> Iterator[tuple[str, list[str]]]:
                    "--robot-episodes", "0"]  # fmt: skip
     yield "doctor", ["doctor", "--dataset", data]
     yield "robot", ["robot", "show", "so101"]
-    yield (
-        "run",
-        ["run", "hold-state", "--robot", "so101-emulated", "--unattended", "--seconds", "1", "--out", new("run")],
-    )
+    dry = ["--robot", "so101-emulated", "--unattended", "--seconds", "1", "--out", new("run")]
+    yield "run", ["run", "hold-state", *dry]
     yield "dataset info", ["dataset", "info", data]
     yield "dataset check", ["dataset", "check", data, "--html", new("check.html"), "--jobs", "1"]
     yield "dataset stats", ["dataset", "stats", data, "--recompute", "--jobs", "1"]
