@@ -158,7 +158,7 @@ class GovernedRobot:
         images = {name: camera.latest() for name, camera in self.cameras.items()}
         stamps = {STATE: reading.read_at} | {image_key(name): one.captured_at for name, one in images.items()}
         return make_observation(
-            reading.position[self._orders.state],
+            self.state(reading),
             {name: one.image for name, one in images.items()},
             captured_at=stamps,
         )
@@ -180,6 +180,11 @@ class GovernedRobot:
         if self._gone is not None and governor.stop is None:
             governor.halt(StopCategory.HOLD, self._gone)
         return self._reading
+
+    def state(self, reading: JointReadings) -> Joints:
+        """The state [S] of a reading, in the profile's order."""
+        found: Joints = reading.position[self._orders.state]
+        return found
 
     def command(self, action: npt.ArrayLike) -> SentAction:
         """Ask for joint positions `action` [A] now; what was sent, and why it differs."""

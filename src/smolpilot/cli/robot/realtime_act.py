@@ -22,12 +22,12 @@ from smolpilot.common.json_input import read_json_file
 from smolpilot.common.terminal import Terminal
 from smolpilot.contracts.run_folder import LOG, RunFacts, read_episodes, read_facts
 from smolpilot.contracts.run_log import read_run_log
+from smolpilot.evaluation.robot_runs.measures import CLAMPS
 
 from ..parsing.tables import table
 
 SECONDS = 8
 """Of an episode; in the simulation it has as many."""
-_CLAMPS = ("position", "velocity", "acceleration")
 _PATIENCE_S = 180.0
 _KILLED = "killed"
 
@@ -99,7 +99,7 @@ def play(act: Act) -> Played:
     log = read_run_log(act.folder / LOG)
     counts = log.flag_counts()
     clamped: Counter[str] = Counter()
-    for flag in _CLAMPS:
+    for flag in CLAMPS:
         clamped.update(counts.get(flag, Counter()))
     outcome = _outcome(act)
     return Played(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -198,7 +197,6 @@ def _plan(options: RunOptions, interactive: bool, shared: Path) -> RunPlan:
         mode=Mode(options.schedule), merge=Merge(options.merge), refill=options.refill,
         n_action_steps=options.n_action_steps,
     )  # fmt: skip
-    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     same = ("instruction", "episodes", "seconds", "rate", "speed", "go", "realtime", "seed", "start_pose")
     return RunPlan(
         setup=setup,
@@ -209,7 +207,7 @@ def _plan(options: RunOptions, interactive: bool, shared: Path) -> RunPlan:
         hold_key=options.hold_to_run,
         schedule=schedule,
         policy=_policy_options(options),
-        **{name: given[name] for name in same},
+        **{name: getattr(options, name) for name in same},
     )
 
 

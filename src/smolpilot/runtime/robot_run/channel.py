@@ -7,6 +7,8 @@ import os
 
 from .snapshot import Key, Snapshot
 
+_KEYS = {key.value.encode(): key for key in Key}
+
 
 class Channel:
     """Keys in, snapshots out, each as lines on a pipe. Either may be missing: then nobody says or sees anything."""
@@ -27,8 +29,7 @@ class Channel:
             while more := os.read(self._keys, 4096):
                 self._rest += more
         *lines, self._rest = self._rest.split(b"\n")
-        known = {key.value.encode(): key for key in Key}
-        return [known[line] for line in lines if line in known]
+        return [_KEYS[line] for line in lines if line in _KEYS]
 
     def show(self, snapshot: Snapshot) -> bool:
         """Show one; left out while the last one is not read yet. A line that went half through is finished first.

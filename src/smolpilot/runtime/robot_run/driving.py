@@ -241,10 +241,9 @@ class _Drive:
             turnarounds=Turnarounds(),
         )
         self.say(f"computing {_WARM} chunks to see what one takes ...")
-        state = self._state()
         for number in range(_WARM):
             reading = self.robot.read()
-            self.link.publish(reading.read_at, 0.0, orders.states(state))
+            self.link.publish(reading.read_at, 0.0, orders.states(self.robot.state(reading)))
             begun = time.monotonic()
             self.link.ask(Ask(-1 - number, 0.0), instruction, seed=self.plan.seed, reset=number == 0)
             chunk = self._answer(begun, signals)
@@ -288,12 +287,6 @@ class _Drive:
                      f"older than {max_age:g} s (`governor: {{max_chunk_age: ...}}` of the setup).")  # fmt: skip
             schedule.horizon = fitting
 
-    def _state(self) -> Joints:
-        """The arm's state [S], in the profile's order and units."""
-        names = [joint.name for joint in self.profile.action_joints]
-        position = self.robot.read().position
-        return np.array([position[names.index(joint.name)] for joint in self.profile.state_joints])
-
     def _start(self) -> dict[str, float] | None:
         """Where episodes begin, by joint of the action; None: where the arm is."""
         which, setup, demonstrated = self.plan.start_pose, self.plan.setup, self.about.demonstrated
@@ -319,7 +312,7 @@ class _Drive:
 
     def _begins_at(self, start: Mapping[str, float] | None) -> Joints:
         """The state [S] in which an episode will begin."""
-        state = self._state()
+        state = self.robot.state(self.robot.read())
         if self.plan.go and start is not None:
             state = np.array([start.get(joint.name, value)
                               for joint, value in zip(self.profile.state_joints, state, strict=True)])  # fmt: skip

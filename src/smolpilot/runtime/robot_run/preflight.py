@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from smolpilot.common.errors import UsageError
 from smolpilot.contracts import GUIDED, CameraSpec, Joints
-from smolpilot.robots import RobotProfile
+from smolpilot.robots import Joint, RobotProfile
 from smolpilot.robots.demonstrated import Demonstrated
 from smolpilot.runtime.inspection.check_report import CheckLine, Verdict
 from smolpilot.runtime.joint_order import JointOrder, StateOrder
@@ -71,7 +71,7 @@ def _own_units(about: PolicyAbout, profile: RobotProfile) -> list[str]:
     return ["unknown" if joint is None else str(joint.unit) for joint in found]
 
 
-def _sides(joints: list) -> tuple[tuple[str, ...], tuple[str, ...]]:  # type: ignore[type-arg]
+def _sides(joints: Sequence[Joint]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(joint.name for joint in joints), tuple(str(joint.unit) for joint in joints)
 
 
@@ -110,20 +110,19 @@ def _camera_lines(about: PolicyAbout, cameras: Mapping[str, CameraSpec]) -> Iter
                             "add it to the setup, or say which takes its place: --camera-map NAME=SLOT")  # fmt: skip
             continue
         size, trained = (spec.height, spec.width), about.image_sizes.get(name)
-        if rate is not None and spec.fps < rate * 0.99:
+        slow = rate is not None and spec.fps < rate * 0.99
+        if slow:
             yield CheckLine(subject, Verdict.WARN, f"{spec.fps:g} images per second; the policy learned from {rate:g}",
                             "raise the camera's fps")  # fmt: skip
-            if trained is None or trained == size:
-                continue
-        if trained is None or trained == size:
-            yield CheckLine(subject, Verdict.OK, f"{spec.width}x{spec.height} at {spec.fps:g} fps")
-        else:
+        if trained is not None and trained != size:
             text = f"{spec.width}x{spec.height}; the policy learned from {trained[1]}x{trained[0]}"
             same = abs(size[1] / size[0] - trained[1] / trained[0]) < 0.01
             fix = (
                 "the same shape: it is resized" if same else "another shape: it is letterboxed otherwise; use that one"
             )
             yield CheckLine(subject, Verdict.OK if same else Verdict.WARN, text, fix)
+        elif not slow:
+            yield CheckLine(subject, Verdict.OK, f"{spec.width}x{spec.height} at {spec.fps:g} fps")
     if not about.cameras:
         yield CheckLine("cameras", Verdict.OK, "the policy sees through none")
 

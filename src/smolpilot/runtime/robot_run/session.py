@@ -114,16 +114,12 @@ class Session:
         self.notice: str | None = None
         self._clock, self._sleep = clock, sleep
         self._pace = Pace(robot.spec.rate, clock=clock, sleep=sleep)
-        self._grip = robot.spec.profile
-        names = [joint.name for joint in robot.spec.profile.action_joints]
-        self._state = np.array([names.index(joint.name) for joint in robot.spec.profile.state_joints])
         self.phase = Phase.READY
         self.ended = ""
         self.stopped = False
         self._move: Move | None = None
         self._episode: _Episode | None = None
         self._done = 0
-        self._marks: list[str | None] = []
         self._ends: dict[int, EpisodeEnd] = {}
         self._held_at = float("-inf")
         self._let_go = True
@@ -202,7 +198,7 @@ class Session:
     ) -> tuple[Request | None, str, ChunkStep | None]:
         self._take_answers(episode)
         due = self._schedule.tick(reading.read_at)
-        state = self._orders.states(reading.position[self._state])
+        state = self._orders.states(self._robot.state(reading))
         self._link.publish(reading.read_at, self._schedule.here, state)
         if self._robot.governor.stop is None and (ask := self._schedule.wanted(now)) is not None:
             seed = self._options.seed + ask.id
@@ -425,7 +421,7 @@ class Session:
         if self.phase is Phase.READY and self._options.start is not None and not self._options.dry_run:
             self._go(self._options.start, Phase.APPROACH)
             return
-        problem = self._start_problem(reading.position[self._state])
+        problem = self._start_problem(self._robot.state(reading))
         if problem is not None:
             self.phase = Phase.READY
             self._recording(False)
@@ -501,7 +497,6 @@ class Session:
 
     def _keep(self, end: EpisodeEnd) -> None:
         self._ends[end.episode] = end
-        self._marks = [self._ends[number].mark for number in sorted(self._ends)]
         self._record.episode(end)
 
     def _end(self, why: str) -> None:
@@ -553,7 +548,7 @@ class Session:
             camera_ages=ages,
             stop=None if robot.governor.stop is None else robot.governor.stop.reason,
             notice=self.notice,
-            marks=list(self._marks),
+            marks=[end.mark for end in self._ends.values()],
             hold_to_run=self._options.hold_key,
             policy_alive=self._link.alive,
         )
