@@ -38,6 +38,7 @@ import numpy as np
 
 from smolpilot.contracts import Policy, PolicySpec
 from smolpilot.robots import RobotProfile
+from smolpilot.robots.demonstrated import Demonstrated
 
 
 class Odd(Policy):
@@ -60,9 +61,14 @@ class Odd(Policy):
         cameras = {"looks": ("front",), "blind": ("top",)}.get(self.kind.partition("-")[0], ())
         many = ("lift the cube", "drop the cube") if self.kind == "two-tasks" else ()
         size = len(profile.action_joints)
+        shown = None
+        if self.kind == "shown":
+            with open("operating_limits.json", encoding="utf-8") as file:
+                shown = Demonstrated.model_validate_json(file.read())
         self.spec = PolicySpec(
             "odd", len(profile.state_joints), size, chunk_size=30, n_action_steps=15, cameras=cameras,
             profile=profile, instructions=many, rate=30.0, n_obs_steps=2 if self.kind == "two-steps" else 1,
+            demonstrated=shown,
         )
 
     def reset(self):

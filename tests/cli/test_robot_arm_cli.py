@@ -90,32 +90,6 @@ def test_check_as_json_and_its_exit_code(rig: Rig, here: Path, capsys: pytest.Ca
     assert "arm: 2 failed," in out
 
 
-def test_check_holds_a_policys_demonstrations_against_the_arm(
-    rig: Rig, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    joints = [{"name": name, "unit": "deg", "velocity": 11.0, "acceleration": None} for name in JOINTS[:-1]]
-    joints.append({"name": "gripper", "unit": "normalized", "velocity": None, "acceleration": None})
-    poses = [{"name": one["name"], "unit": one["unit"], "q00": 0, "q01": 0, "q50": 0, "q99": 0, "q100": 0}
-             for one in joints]  # fmt: skip
-    origins = [{"dataset": "d", "fingerprint": None, "rate": 30.0, "frames": 9, "episodes": [0]}]
-    values = {"format": 1, "factor": 1.5, "quantile": 99.9, "joints": joints, "start_poses": poses, "origins": origins}
-    (here / "config.json").write_text("{}", encoding="utf-8")
-    assert main(["robot", "check", slow(rig, here), "--policy", str(here)]) == 0
-    assert "keeps no limits of its demonstrations: the setup's hold alone" in capsys.readouterr().err
-    (here / "operating_limits.json").write_text(json.dumps(values), encoding="utf-8")
-    assert main(["robot", "check", slow(rig, here), "--policy", str(here)]) == 0
-    out = capsys.readouterr().out
-    assert "velocity 11 per s [demonstrations]" in out
-    assert "velocity 20 per s [default (20% of the range per second)]" in out, "the gripper never moved"
-
-
-def test_check_of_what_is_no_policy_says_so(rig: Rig, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["robot", "check", setup(rig, here), "--policy", "nowhere"]) == 2
-    assert "There is no checkpoint at nowhere." in capsys.readouterr().err
-    assert main(["robot", "check", setup(rig, here), "--policy", str(here)]) == 1
-    assert "holds no checkpoint" in capsys.readouterr().err
-
-
 def test_check_writes_a_calibration_when_it_is_asked_to(
     rig: Rig, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

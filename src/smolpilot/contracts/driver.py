@@ -60,7 +60,10 @@ class Driver(Protocol):
     """Names of the joints as the profile has them, in the order of all arrays [A]."""
 
     def connect(self) -> None:
-        """Open the bus and see that every servo is the one that is meant. Sends no goal and leaves torque as it is."""
+        """Open the bus and see that every servo is the one that is meant; without effect where it is open.
+
+        Sends no goal and leaves torque as it is.
+        """
         ...
 
     def limits(self) -> Mapping[str, DriverLimits]:

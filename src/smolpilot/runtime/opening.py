@@ -21,6 +21,7 @@ def make_robot(
     setup: RobotSetup,
     *,
     demonstrated: Demonstrated | None = None,
+    driver: Driver | None = None,
     cameras: bool | Callable[[Driver], Mapping[str, Camera]] = True,
     rate: float | None = None,
     share: float = 1.0,
@@ -28,11 +29,12 @@ def make_robot(
 ) -> GovernedRobot:
     """The arm and cameras of a setup, not yet connected; without cameras where nothing looks through them.
 
-    demonstrated: what a policy's demonstrations show, which its limits are then held to. cameras: what makes others
-    than the setup's own. rate, share: as GovernedRobot has them.
+    demonstrated: what a policy's demonstrations show, which its limits are then held to. driver: the setup's, where it
+    was made before, connected or not. cameras: what makes others than the setup's own. rate, share: as GovernedRobot
+    has them.
     """
     velocity, acceleration = shown_limits(demonstrated, setup.profile)
-    driver = setup.make_driver(clock=clock)
+    driver = driver or setup.make_driver(clock=clock)
     make = cameras if callable(cameras) else partial(setup.make_cameras, clock=clock)
     seen = make(driver) if cameras else {}
     return GovernedRobot(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,13 +27,14 @@ def look(
     setup: RobotSetup,
     *,
     demonstrated: Demonstrated | None = None,
+    more: Callable[[Driver], Iterable[CheckLine]] | None = None,
     seconds: float = 1.5,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[CheckReport, list[SheetTile]]:
     """The report of a setup's arm and cameras, and an image of each camera. Moves nothing and leaves torque as it is.
 
-    seconds: for which cameras are watched. Connecting sets what a servo needs to be set to, as every use of the arm
-    does; the report names it.
+    more: what else is to be said of the connected arm. seconds: for which cameras are watched. Connecting sets what a
+    servo needs to be set to, as every use of the arm does; the report names it.
     """
     lines: list[CheckLine] = []
     driver = setup.make_driver(clock=clock)
@@ -42,6 +43,7 @@ def look(
         lines += _servos(setup, driver)
         connected = _connected(driver, setup.profile.rate, lines)
         lines += _limits(setup, driver, demonstrated) if connected else []
+        lines += more(driver) if connected and more is not None else []
         cameras = setup.make_cameras(driver, clock=clock)
         tiles = [_camera(camera, seconds, clock) for camera in cameras.values()]
         found = camera_lines(
@@ -64,7 +66,7 @@ def _servos(setup: RobotSetup, driver: Driver) -> Iterator[CheckLine]:
     try:
         servos = details()
     except DeviceError as error:
-        yield _failed("bus", error)
+        yield failed_line("bus", error)
         return
     options = setup.driver.options
     yield from servo_lines(
@@ -88,7 +90,7 @@ def _connected(driver: Driver, rate: float, lines: list[CheckLine]) -> bool:
             durations.append(time.perf_counter() - before)
     except SmolpilotError as error:
         if not any(line.verdict is Verdict.FAIL for line in lines):  # else it has been said why
-            lines.append(_failed("connection", error))
+            lines.append(failed_line("connection", error))
         return False
     lines.append(rate_line(durations, rate, retries=retries))
     return True
@@ -99,7 +101,7 @@ def _limits(setup: RobotSetup, driver: Driver, demonstrated: Demonstrated | None
     try:
         limits = in_force(setup, driver, demonstrated)
     except UsageError as error:
-        yield _failed("limits", error)
+        yield failed_line("limits", error)
         return
     yield from limit_lines(limits)
     if not setup.start_pose:
@@ -108,7 +110,7 @@ def _limits(setup: RobotSetup, driver: Driver, demonstrated: Demonstrated | None
     try:
         check_within(setup.start_pose, limits)
     except UsageError as error:
-        yield _failed("start pose", error)
+        yield failed_line("start pose", error)
     else:
         yield CheckLine("start pose", Verdict.OK, f"within the limits, {len(setup.start_pose)} joints")
 
@@ -153,7 +155,8 @@ def _open(camera: Camera) -> Iterator[None]:
         camera.disconnect()
 
 
-def _failed(subject: str, error: SmolpilotError) -> CheckLine:
+def failed_line(subject: str, error: SmolpilotError) -> CheckLine:
+    """That a subject cannot be looked at, and why."""
     return CheckLine(subject, Verdict.FAIL, _found(error), error.fix or "see docs/troubleshooting.md")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from smolpilot.common.errors import DeviceError, SmolpilotError, UsageError
-from smolpilot.contracts import Joints
+from smolpilot.contracts import Driver, Joints
 from smolpilot.contracts.run_folder import FRAMES, ROBOT, SETUP, RunFacts, now_text
 from smolpilot.runtime.governed_robot import GovernedRobot
 from smolpilot.runtime.inspection.check_report import CheckLine, CheckReport, Verdict
@@ -25,7 +26,7 @@ from smolpilot.version import __version__
 
 from .channel import Channel
 from .pace import ask_for_realtime, no_collection
-from .policy_link import PolicyLink
+from .policy_link import PolicyLink, open_request
 from .preflight import (
     Orders,
     choose_instruction,
@@ -38,7 +39,7 @@ from .preflight import (
     schedule_lines,
     start_line,
 )
-from .protocol import OpenPolicy, PolicyAbout
+from .protocol import PolicyAbout
 from .run_record import RunRecord, limit_facts, machine
 from .session import Session, SessionOptions
 from .shared_cameras import CameraProcess
@@ -80,55 +81,42 @@ class RunPlan:
 
 def drive(plan: RunPlan, channel: Channel, say: Callable[[str], None]) -> int:
     """Run it; 0 when its episodes were run, 1 when a stop ended it. SmolpilotError before anything moves."""
-    with StopSignals() as signals:
+    with StopSignals() as signals, contextlib.ExitStack() as closing:
+        # Its parent does it, too, where this process is killed; but who kills the parent leaves it to this one.
+        closing.callback(shutil.rmtree, plan.shared, ignore_errors=True)
         link = PolicyLink(plan.out / "policy.log")
-        made: list[GovernedRobot] = []
-        frames: Callable[[], Path | None] = lambda: getattr(made[0].driver, "frames", None)  # noqa: E731
-        cameras = CameraProcess(plan.setup, plan.shared, plan.out / "cameras.log", frames)
-        try:
-            about, robot = _opened(plan, link, cameras, made, say, signals)
-            return _Drive(plan, about, robot, link, cameras, channel, say).run(signals)
-        finally:
-            for robot in made:
-                robot.disconnect()
-            cameras.close()
-            link.close()
-            # Its parent does it, too, where this process is killed; but who kills the parent leaves it to this one.
-            shutil.rmtree(plan.shared, ignore_errors=True)
+        closing.callback(link.close)
+        driver = plan.setup.make_driver()
+        cameras = CameraProcess(
+            plan.setup, plan.shared, plan.out / "cameras.log", lambda: getattr(driver, "frames", None)
+        )
+        closing.callback(cameras.close)
+        closing.callback(driver.disconnect)
+        about = _opened(plan, driver, link, say, signals)
+        robot = make_robot(
+            plan.setup, demonstrated=about.demonstrated, driver=driver, cameras=lambda driver: cameras.cameras(),
+            rate=plan.rate or policy_rate(about, plan.setup.profile), share=plan.speed,
+        )  # fmt: skip
+        closing.callback(robot.disconnect)
+        robot.open()
+        return _Drive(plan, about, robot, link, cameras, channel, say).run(signals)
 
 
 def _opened(
-    plan: RunPlan,
-    link: PolicyLink,
-    cameras: CameraProcess,
-    made: list[GovernedRobot],
-    say: Callable[[str], None],
-    signals: StopSignals,
-) -> tuple[PolicyAbout, GovernedRobot]:
-    """The policy and the arm, without torque; the arm is also put into `made`, so that it is closed whatever comes."""
+    plan: RunPlan, driver: Driver, link: PolicyLink, say: Callable[[str], None], signals: StopSignals
+) -> PolicyAbout:
+    """Open the policy, and connect the driver while the policy's process loads: a wrong port is told at once, and
+    nobody waits for one after the other."""
     say(f"opening {plan.source} ...")
     begun = time.monotonic()
-    request = OpenPolicy(
-        folder=str(plan.shared),
-        source=plan.source,
-        owner=f"the setup {plan.setup.name}",
-        profile=plan.setup.profile.to_yaml(),
-        cameras=tuple(plan.setup.cameras),
-        instruction=plan.instruction,
-        **plan.policy,
-    )
-    about = link.open(request, patience=_OPENING_S, given_up=lambda: _given_up(signals))
+    link.start(open_request(plan.setup, plan.source, plan.shared, plan.instruction, plan.policy))
+    driver.connect()
+    say(f"connected to {plan.setup.name}")
+    about = link.opened(patience=_OPENING_S, given_up=lambda: _given_up(signals))
     for text in (*about.notes, *(f"warning: {one}" for one in about.warnings)):
         say(text)
-    say(f"{plan.source} is open after {time.monotonic() - begun:.1f} s; connecting to {plan.setup.name} ...")
-    rate = plan.rate or policy_rate(about, plan.setup.profile)
-    robot = make_robot(
-        plan.setup, demonstrated=about.demonstrated, cameras=lambda driver: cameras.cameras(), rate=rate,
-        share=plan.speed,
-    )  # fmt: skip
-    made.append(robot)
-    robot.open()
-    return about, robot
+    say(f"{plan.source} is open after {time.monotonic() - begun:.1f} s")
+    return about
 
 
 def _given_up(signals: StopSignals) -> str | None:

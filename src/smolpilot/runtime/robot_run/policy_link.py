@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from smolpilot.common.errors import DeviceError, SmolpilotError
 from smolpilot.common.text import plain
 from smolpilot.contracts import Joints
 from smolpilot.runtime.line_process import LineProcess
 from smolpilot.runtime.scheduling import Ask, PlannedChunk
+from smolpilot.runtime.setup.robot_setup import RobotSetup
 
 from .protocol import (
     Answered,
@@ -28,6 +29,7 @@ from .protocol import (
 )
 
 MODULE = "smolpilot.policies.policy_process"
+_NONE: Mapping[str, Any] = {}
 _SAID = 600  # letters of what the process said last, for messages
 
 
@@ -74,11 +76,21 @@ class PolicyLink(ChunkSource):
         given_up: Callable[[], str | None] = lambda: None,
         command: list[str] | None = None,
     ) -> PolicyAbout:
-        """Start the process and wait until the policy is there; the error that it refuses with, and DeviceError when it
-        dies, is not ready in time or is `given_up`, for what that says. command: what to run instead, for tests."""
+        """`start` and `opened`."""
+        self.start(request, command=command)
+        return self.opened(patience=patience, given_up=given_up)
+
+    def start(self, request: OpenPolicy, *, command: list[str] | None = None) -> None:
+        """Start the process, which opens the policy. command: what to run instead, for tests."""
         self._blocks = Blocks.at(Path(request.folder), create=True)
-        process = self._process = LineProcess(command or [sys.executable, "-m", MODULE], self._log)
-        process.write(request.model_dump_json())
+        self._process = LineProcess(command or [sys.executable, "-m", MODULE], self._log)
+        self._process.write(request.model_dump_json())
+
+    def opened(self, *, patience: float, given_up: Callable[[], str | None] = lambda: None) -> PolicyAbout:
+        """Wait until the policy is there; the error that it refuses with, and DeviceError when its process dies, is not
+        ready in time or is `given_up`, for what that says."""
+        process = self._process
+        assert process is not None
         deadline = self._clock() + patience
         while True:
             for line in process.lines():
@@ -150,6 +162,21 @@ class PolicyLink(ChunkSource):
         process, self._process = self._process, None
         if process is not None:
             process.close()
+
+
+def open_request(
+    setup: RobotSetup, source: str, folder: Path, instruction: str | None = None, options: Mapping[str, Any] = _NONE
+) -> OpenPolicy:
+    """What to ask a policy process for, so that its policy runs on the arm of this setup. options: more fields."""
+    return OpenPolicy(
+        folder=str(folder),
+        source=source,
+        owner=f"the setup {setup.name}",
+        profile=setup.profile.to_yaml(),
+        cameras=tuple(setup.cameras),
+        instruction=instruction,
+        **options,
+    )
 
 
 def _cause(process: LineProcess, log: Path) -> str:
