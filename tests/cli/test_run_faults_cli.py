@@ -22,7 +22,7 @@ from smolpilot.datasets import open_dataset
 
 from ..runtime.cameras.helpers_video import write_video
 from ..runtime.helpers_setups import living_arm
-from ..runtime.safety.helpers_rig import PAN, TICK, Rig
+from ..runtime.safety.helpers_rig import JOINTS, PAN, TICK, Rig
 from .helpers_robot_run import DEADLINE, Run, arm_setup, check_holds, install_odd, running, shared_folders
 
 GO = ("--robot", "arm.yaml", "--go", "--unattended", "--seconds", "300")

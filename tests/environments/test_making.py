@@ -13,6 +13,7 @@ import pytest
 from smolpilot.common.errors import SmolpilotError, UsageError
 from smolpilot.contracts import ENVIRONMENTS, Environment
 from smolpilot.environments import environment_factory, make_environment
+from smolpilot.environments.making import named_task
 
 from ..helpers_packages import install_package
 
@@ -177,3 +178,22 @@ def test_the_package_is_light() -> None:
         "sys.exit(any(name in sys.modules for name in ('gymnasium', 'torch', 'pydantic', 'yaml')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_name_with_a_task_is_the_environment_with_that_setting() -> None:
+    assert named_task("aloha/insertion", {"msaa": "0"}) == ("aloha", {"task": "insertion", "msaa": "0"})
+    assert named_task("aloha", {"task": "insertion"}) == ("aloha", {"task": "insertion"})
+    assert named_task("some/path.yaml", {}) == ("some/path.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "text"),
+    [
+        ("pusht/push", {}, "'pusht' has no tasks by name"),
+        ("aloha/insertion", {"task": "insertion"}, "is said again by the setting 'task'"),
+        ("aloa/insertion", {}, "aloa"),
+    ],
+)
+def test_a_task_that_cannot_be_is_refused(name: str, settings: dict[str, str], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        named_task(name, settings)

@@ -33,7 +33,7 @@ class EnvCheckOptions:
     same once, and keeps the answer; this command measures anew."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """The environment, such as `aloha`."""
+    """The environment, such as `aloha`, or `aloha/insertion` for one of its tasks."""
     env_settings: Pairs = field(default_factory=dict)
     """Settings of the environment, as `task=insertion`."""
     demonstrations: Path | None = None
@@ -87,10 +87,11 @@ def check(options: EnvCheckOptions) -> int:
     from smolpilot.environments.gates.dataset_replays import check_demonstrations
     from smolpilot.environments.gates.gate import EPISODES, check_gate
     from smolpilot.environments.gates.gate_cache import keep_gate
+    from smolpilot.environments.making import named_task
     from smolpilot.environments.worker_process import interpreter
 
     python = interpreter(options.env_python) if options.env_python is not None else None
-    name, settings = options.name, options.env_settings
+    name, settings = named_task(options.name, options.env_settings)
     with progress_bar() as progress:
         if options.demonstrations is not None:
             gate = check_demonstrations(
@@ -111,20 +112,20 @@ def check(options: EnvCheckOptions) -> int:
         if gate.note:
             print(f"  {gate.note}")
         if gate.failed_seeds:
-            print(f"  failed: {_what(options)} {', '.join(map(str, gate.failed_seeds[:20]))}")
+            print(f"  failed: {_what(options, name)} {', '.join(map(str, gate.failed_seeds[:20]))}")
         for part, facts in gate.simulation.items():
             if facts:
                 print(f"  {part}: {', '.join(f'{key} {value}' for key, value in facts.items())}")
     return int(gate.verdict == "failed")
 
 
-def _what(options: EnvCheckOptions) -> str:
+def _what(options: EnvCheckOptions, name: str) -> str:
     """What the numbers of failed episodes are."""
     from smolpilot.environments.installing import SIMULATORS, simulator
 
     if options.demonstrations is not None:
         return "episode"
-    by_expert = options.name not in SIMULATORS or getattr(simulator(options.name), "EXPERT", False)
+    by_expert = name not in SIMULATORS or getattr(simulator(name), "EXPERT", False)
     return "seed" if by_expert else "recorded episode"
 
 

@@ -45,6 +45,7 @@ def run(options: RolloutOptions) -> None:
         return
     from smolpilot.common.atomic import atomic_folder
     from smolpilot.environments import environment_factory
+    from smolpilot.environments.making import named_task
     from smolpilot.evaluation import embodiment_in, rollout, write_rollout_report
     from smolpilot.evaluation.offline.metrics_document import to_json
     from smolpilot.evaluation.offline.policy_frames import frames_of
@@ -53,7 +54,8 @@ def run(options: RolloutOptions) -> None:
     from smolpilot.evaluation.rollout.journal import Journal
     from smolpilot.policies import open_policy
 
-    name = DEFAULT if options.env is None else options.env
+    name, settings = named_task(DEFAULT if options.env is None else options.env, options.env_settings)
+    options = dataclasses.replace(options, env_settings=settings)
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
         workers = _workers(name, options)
         make = environment_factory(name, options.env_settings)

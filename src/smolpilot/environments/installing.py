@@ -64,7 +64,14 @@ def _missing(name: str) -> Trial:
 def _install_line(name: str, python: Path | None) -> str:
     if name not in SIMULATORS:
         return ""
-    return f"pip install 'smolpilot[{name}]'" if python is None else f"smolpilot env install {name} DIR"
+    return install_line(name) if python is None else f"smolpilot env install {name} DIR"
+
+
+def install_line(name: str) -> str:
+    """What installs a simulation: beside smolpilot, or, where its packages do not suit smolpilot's, elsewhere."""
+    if not getattr(simulator(name), "EXTRA", True):
+        return f"smolpilot env install {name} DIR"
+    return f"pip install 'smolpilot[{name}]'"
 
 
 def install_environment(name: str, folder: Path) -> str:

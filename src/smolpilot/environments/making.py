@@ -49,6 +49,22 @@ def environment_factory(name: str, settings: Mapping[str, Any] | None = None) ->
     return functools.partial(environment_maker(name, settings), HERE)
 
 
+def named_task(name: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The environment's name and settings, where a name as `aloha/insertion` stands for `aloha` with its setting
+    `task=insertion`. UsageError where `task` is said twice."""
+    environment, slash, task = name.partition("/")
+    if not slash or name in ENVIRONMENTS.names() or is_file_of_environment(name):
+        return name, dict(settings)
+    if "task" not in _parameters(named_factory(environment)):
+        raise UsageError(
+            f"The environment '{plain(environment, LIMIT)}' has no tasks by name: '{plain(name, LIMIT)}'.",
+            fix=f"say '{plain(environment, LIMIT)}' alone",
+        )
+    if "task" in settings:
+        raise UsageError(f"The task of '{plain(name, LIMIT)}' is said again by the setting 'task'.", fix="say it once")
+    return environment, {"task": task, **settings}
+
+
 def checked_settings(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as values that the environment's own factory takes; UsageError for others."""
     return _checked(name, named_factory(name), settings)

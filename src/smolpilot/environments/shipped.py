@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 SHIPPED = {
-    "aloha": "smolpilot.environments.aloha:make_aloha",
+    "aloha": "smolpilot.environments.simulated.aloha:make_aloha",
     "gymnasium": "smolpilot.environments.gymnasium:make_gymnasium",
-    "pusht": "smolpilot.environments.pusht:make_pusht",
+    "pusht": "smolpilot.environments.simulated.pusht:make_pusht",
     "tabletop": "smolpilot.environments.tabletop:make_tabletop",
 }

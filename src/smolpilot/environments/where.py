@@ -33,10 +33,12 @@ class Where:
                 with quiet(), told():
                     return LocalSimulation(module.SIMULATION(**settings))
             except ImportError as error:
+                extra = getattr(module, "EXTRA", True)  # else its packages do not suit smolpilot's
+                beside = f"install the extra: pip install 'smolpilot[{name}]'; or " if extra else ""
                 raise UsageError(
                     f"The environment '{name}' needs {module.NEEDS}, which cannot be imported: {error}.",
-                    fix=f"install the extra: pip install 'smolpilot[{name}]'; or give an interpreter that has it: "
-                    f"smolpilot env install {name} DIR, then --env-python DIR",
+                    fix=f"{beside}give an interpreter that has it: smolpilot env install {name} DIR, then "
+                    "--env-python DIR",
                 ) from error
 
 

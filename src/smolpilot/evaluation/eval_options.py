@@ -77,8 +77,8 @@ class RolloutOptions:
     """New folder for results.json, episodes.jsonl, report.html with the CSV files behind its charts (plots), video.mp4
     and videos, one for each episode that it shows."""
     env: str | None = None
-    """Environment, by a name that `smolpilot plugins` lists, or a YAML file that describes one of gymnasium
-    (docs/own-environment.md). Default: that of `smolpilot record`."""
+    """Environment, by a name that `smolpilot plugins` lists, NAME/TASK for one of its tasks, or a YAML file that
+    describes one of gymnasium (docs/own-environment.md). Default: that of `smolpilot record`."""
     env_settings: Pairs = field(default_factory=dict)
     """Settings of the environment, as `max_steps=100 NAME=a,b,c`."""
     episodes: Amount = 100

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from smolpilot.common.errors import UsageError
-from smolpilot.environments.making import checked_settings
+from smolpilot.environments.making import checked_settings, named_task
 from smolpilot.environments.worker_process import interpreter
 
 from .record_options import RecordOptions
@@ -21,6 +22,8 @@ _PACE = {"aloha": 0.1}
 
 def record_demonstrations(options: RecordOptions, progress: Progress | None = None) -> RecordSummary:
     """Write the dataset that the options ask for. UsageError for options that the environment does not know."""
+    env, settings = named_task(options.env, options.env_settings)
+    options = dataclasses.replace(options, env=env, env_settings=settings)
     noise = _NOISE.get(options.env, 0.0) if options.noise is None else options.noise
     if options.env == TABLETOP:
         return _record_tabletop(options, noise, progress)

@@ -98,10 +98,10 @@ class Stage:
         SimulationError where it does not end as it did before.
         """
         if self._recorded:
-            self._worker.ask("replay", slot=0, number=shown.number, images="never")
+            header, _ = self._worker.ask("replay", slot=0, number=shown.number, images="never")
         else:
-            self._worker.ask("reset", slot=0, seed=shown.number, images="never")
-        instruction = self.environment.spec.instructions[0]
+            header, _ = self._worker.ask("reset", slot=0, seed=shown.number, images="never")
+        instruction = header["info"].get("instruction") or self.environment.spec.instructions[0]
         frames: list[dict[str, Any]] = []
         outcome: Mapping[str, Any] | None = None
         for begin in range(0, len(shown.actions), _AT_ONCE):

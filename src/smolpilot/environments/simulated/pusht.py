@@ -5,9 +5,9 @@ from __future__ import annotations
 from smolpilot.contracts import Environment
 from smolpilot.robots import Joint, RobotProfile
 
-from .simulation import SimulatedEnvironment, spec_of
-from .simulators.pusht import MAX_STEPS as MAX_STEPS
-from .where import HERE, Where
+from ..simulation import SimulatedEnvironment, spec_of
+from ..simulators.pusht import MAX_STEPS as MAX_STEPS
+from ..where import HERE, Where
 
 _CORNERS = 8
 

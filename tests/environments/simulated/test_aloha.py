@@ -18,7 +18,7 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.environments import make_environment
-from smolpilot.environments.aloha import INSTRUCTIONS, make_aloha
+from smolpilot.environments.simulated.aloha import INSTRUCTIONS, make_aloha
 from smolpilot.environments.simulators.aloha import AlohaSimulation
 from smolpilot.environments.where import Where
 from smolpilot.environments.worker_process import WorkerProcess

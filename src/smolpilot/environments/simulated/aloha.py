@@ -7,9 +7,9 @@ from typing import Literal
 from smolpilot.contracts import Environment
 from smolpilot.robots import CameraProfile, RobotProfile
 
-from .simulation import SimulatedEnvironment, spec_of
-from .simulators.aloha import MAX_STEPS
-from .where import HERE, Where
+from ..simulation import SimulatedEnvironment, spec_of
+from ..simulators.aloha import MAX_STEPS
+from ..where import HERE, Where
 
 Task = Literal["transfer_cube", "insertion"]
 Camera = Literal["top", "angle", "front_close", "left_pillar", "right_pillar"]

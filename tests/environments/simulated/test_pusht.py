@@ -19,7 +19,7 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE, TASK, image_key
 from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.environments import make_environment
-from smolpilot.environments.pusht import MAX_STEPS, make_pusht
+from smolpilot.environments.simulated.pusht import MAX_STEPS, make_pusht
 from smolpilot.environments.simulators import pusht
 from smolpilot.environments.worker_process import WorkerProcess
 from smolpilot.robots import RobotProfile

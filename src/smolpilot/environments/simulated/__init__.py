@@ -1,0 +1,1 @@
+"""What makes the environments whose simulations lie in `simulators`: settings, profile, instructions."""
