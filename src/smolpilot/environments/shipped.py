@@ -6,5 +6,6 @@ SHIPPED = {
     "aloha": "smolpilot.environments.simulated.aloha:make_aloha",
     "gymnasium": "smolpilot.environments.gymnasium:make_gymnasium",
     "pusht": "smolpilot.environments.simulated.pusht:make_pusht",
+    "so101": "smolpilot.environments.simulated.so101:make_so101",
     "tabletop": "smolpilot.environments.tabletop:make_tabletop",
 }

@@ -38,8 +38,8 @@ class Simulation(Protocol):
     """What the files of `simulators` are: episodes without smolpilot's types.
 
     They raise ValueError(found, expected, fix) for what the user can put right. `facts`: rate, max_steps, goal, labels,
-    cameras (name -> [h, w]); for the record `render`, `physics` and `packages`; `expert`: whether it has one, by
-    `expert()`, whose `action()` is the next one.
+    cameras (name -> [h, w]); `instructions`, where its scenes have their own; for the record `render`, `physics` and
+    `packages`; `expert`: whether it has one, by `expert()`, whose `action()` is the next one.
     """
 
     facts: dict[str, Any]
@@ -225,11 +225,11 @@ class SimulatedEnvironment(Environment):
 def spec_of(
     name: str, profile: RobotProfile, facts: Mapping[str, Any], instruction: str | None = None
 ) -> EnvironmentSpec:
-    """The spec of a simulation with one instruction, by default the profile's."""
-    said = instruction or profile.default_instruction
-    if said is None:
+    """The spec of a simulation with its own instructions, where it has any; else with one, by default the profile's."""
+    said = facts.get("instructions") or [instruction or profile.default_instruction]
+    if said == [None]:
         raise UsageError(f"The robot profile '{profile.name}' has no default instruction.", fix="give instruction=TEXT")
     return EnvironmentSpec(
         name=name, profile=profile, rate=facts["rate"], goal=facts["goal"], max_steps=facts["max_steps"],
-        instructions=(said,), labels=facts["labels"],
+        instructions=tuple(said), labels=facts["labels"],
     )  # fmt: skip

@@ -13,11 +13,12 @@ from __future__ import annotations
 import bisect
 import importlib.metadata
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from .drawing import choose_gl, no_drawing
 
 TASKS = {
     "transfer_cube": ("bimanual_viperx_transfer_cube.xml", "TransferCubeTask"),
@@ -307,31 +308,13 @@ def _between(path: list[Any], time: float) -> tuple[Any, Any, float]:
 def _packages() -> tuple[Any, ...]:
     """The packages of the simulation. ImportError where one is missing; ValueError where nothing can be drawn."""
     choose_gl()
-    try:
+    with no_drawing("aloha"):
         import mujoco
         from dm_control import mujoco as dm_mujoco
         from dm_control.rl import control
         from gym_aloha import constants
         from gym_aloha.tasks import sim
-    except ImportError:
-        raise
-    except Exception as error:  # PyOpenGL and MuJoCo raise what they like where a library is missing
-        gl = os.environ["MUJOCO_GL"]
-        raise ValueError(
-            f"MuJoCo cannot draw by MUJOCO_GL={gl} here: {type(error).__name__}: {error}",
-            "EGL or OSMesa, which draw without a display",
-            "apt install libegl1 libegl-mesa0 libgl1-mesa-dri; or apt install libosmesa6 and set MUJOCO_GL=osmesa",
-        ) from error
     return mujoco, dm_mujoco, control, constants, sim
-
-
-def choose_gl() -> None:
-    """Draw without a display: EGL unless MUJOCO_GL says otherwise; PyOpenGL must agree with it."""
-    if sys.platform == "linux":
-        os.environ.setdefault("MUJOCO_GL", "egl")
-        os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
-    else:
-        os.environ.setdefault("MUJOCO_GL", "glfw")
 
 
 def _label(text: str) -> str:

@@ -13,13 +13,14 @@ Imports the standard library and numpy; the simulators beside this file are load
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import platform
 import struct
 import sys
 import traceback
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -235,24 +236,26 @@ def _told(error: BaseException) -> str:
 
 
 def load(name: str, settings: Mapping[str, Any]) -> Any:
-    """The simulation of the file beside this one that has the name."""
-    path = Path(__file__).parent / f"{name}.py"
-    if not (name.isidentifier() and path.is_file()):
+    """The simulation of the file or folder beside this one that has the name."""
+    here = Path(__file__).parent
+    if not (name.isidentifier() and ((here / f"{name}.py").is_file() or (here / name / "__init__.py").is_file())):
         raise ValueError(f"There is no simulator {name!r}.", "a file beside worker.py", "")
-    spec = importlib.util.spec_from_file_location(f"simulator_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    # A package of what lies here, under a name of its own: none of it is on the path, and files may import each other.
+    beside = sys.modules.setdefault(_BESIDE, types.ModuleType(_BESIDE))
+    beside.__path__ = [str(here)]
+    module = None
     try:
-        spec.loader.exec_module(module)
+        module = importlib.import_module(f"{_BESIDE}.{name}")
         return module.SIMULATION(**settings)
     except ImportError as error:
         raise ValueError(
             f"The environment {name} cannot be imported in {sys.executable}: {error}.",
-            f"an interpreter with {module.NEEDS}",
+            f"an interpreter with {module.NEEDS if module is not None else name}",
             f"smolpilot env install {name} DIR makes one; give it as --env-python DIR",
         ) from error
+
+
+_BESIDE = "smolpilot_simulators"
 
 
 def serve(make: Any) -> None:

@@ -45,15 +45,15 @@ class So101Simulation:
         height: int = 240, shadows: bool = False, msaa: int = 0, randomize: bool = True, max_steps: int | None = None,
         end_on_success: bool = True,
     ) -> None:  # fmt: skip
-        """task: of a scene one is drawn. things: how many lie on the table, the others are distractors; width, height,
-        shadows, msaa: how images are drawn. max_steps: None for the longest of the tasks."""
+        """task: for each scene one is drawn. things: how many lie there; width, height, shadows, msaa: how images
+        are drawn. max_steps: None for the longest of the tasks."""
         for name, chosen, known in (("task", task, tasks.TASKS), ("colors", colors, tasks.EVERY_COLOR),
                                     ("shapes", shapes, tasks.EVERY_SHAPE), ("cameras", cameras, CAMERAS)):  # fmt: skip
             check_choice(name, chosen, known)
         longest = max(tasks.MAX_STEPS[one] for one in task) if max_steps is None else max_steps
         for name, value, least, most in (
-            ("things", things, 2, SLOTS), ("width", width, 1, _MOST), ("height", height, 1, _MOST), ("msaa", msaa, 0, 16),
-            ("max_steps", longest, 1, _MOST),
+            ("things", things, 2, SLOTS), ("width", width, 1, _MOST), ("height", height, 1, _MOST),
+            ("msaa", msaa, 0, 16), ("max_steps", longest, 1, _MOST),
         ):  # fmt: skip
             if not least <= value <= most:
                 raise ValueError(f"Setting '{name}' of the environment 'so101' is {value}.", f"{least} to {most:,}", "")
@@ -82,6 +82,7 @@ class So101Simulation:
             "max_steps": longest,
             "goal": "; ".join(f"{one}: {tasks.GOALS[one]}" for one in task),
             "labels": dict(tasks.LABELS),
+            "instructions": tasks.every_instruction(task, colors, shapes),
             "joints": len(JOINTS),
             "expert": True,
             "cameras": {camera: [height, width] for camera in cameras},
@@ -93,8 +94,7 @@ class So101Simulation:
 
     @staticmethod
     def _require_enough(task: Sequence[str], colors: Sequence[str], shapes: Sequence[str], things: int) -> None:
-        flat = [shape for shape in shapes if SHAPES[shape].flat]
-        usable = flat if {"stack", "push"} & set(task) else shapes
+        usable = min((tasks.usable_shapes(one, shapes) for one in task), key=len)
         if len(colors) * len(usable) < things:
             raise ValueError(
                 f"{things} things cannot all be different with {len(colors)} colors and {len(usable)} usable shapes.",
@@ -107,7 +107,9 @@ class So101Simulation:
         scene = draw(rng, *self._draw)
         texts = [goal.text for goal in scene.goals]
         if instruction is not None and instruction not in texts:
-            raise ValueError(f"The scene of seed {seed} has no instruction {instruction!r}.", f"one of {'; '.join(texts)}", "")
+            raise ValueError(
+                f"The scene of seed {seed} has no instruction {instruction!r}.", f"one of {'; '.join(texts)}", ""
+            )
         start = np.array(_START) + rng.uniform(-1, 1, 6) * _STARTS_AROUND
         if self._randomize:
             self._looks.draw(rng)
@@ -135,7 +137,7 @@ class So101Simulation:
         self.data.ctrl[:] = np.clip(self._radians(np.asarray(action, np.float64)), self._low, self._high)
         self.mujoco.mj_step(self.model, self.data, SUBSTEPS)
         self._steps += 1
-        self._judge.look(self._positions(), self._speeds(), self._touching())
+        self._judge.look(self._positions(), self._touching())
         success = self._goal.text in self._judge.reached
         if self._steps < self._max_steps and not (success and self._end_on_success):
             return None
@@ -161,7 +163,7 @@ class So101Simulation:
         return _InUnits(Expert(self, self._arm, self._goal, pace), self._units)
 
     def pose(self, state: Any) -> None:
-        """Put the arm where a recording has it, [6] in the robot's units, on an empty table; nothing moves by itself."""
+        """Put the arm where a recording has it, [6] in the robot's units, on an empty table."""
         self._looks.plain()
         self._stage.place(self.data, [], None)
         self.data.qpos[self.joints] = self._radians(np.asarray(state, np.float64))
@@ -202,9 +204,6 @@ class So101Simulation:
 
     def _positions(self) -> Any:
         return self.data.xpos[self._stage.bodies[: len(self._scene.things)]]
-
-    def _speeds(self) -> Any:
-        return np.linalg.norm(self.data.cvel[self._stage.bodies[: len(self._scene.things)], 3:], axis=1)
 
     def _categories(self) -> list[str]:
         """Of each geom, what it belongs to."""

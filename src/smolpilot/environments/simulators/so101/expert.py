@@ -18,7 +18,7 @@ from .tasks import Goal
 # In the gripper's frame, m: the fixed jaw's inside; how far from the wrist the fingertips are; where things are held.
 _JAW_X, _TIP_Z, _HOLD_Z = -0.0081, -0.104, -0.0965
 _ROOM_M = 0.005  # between the fixed jaw and what is to be held
-_HOVER_M, _CARRY_M = 0.055, 0.085
+_HOVER_M, _CARRY_M, _PUSHED_M = 0.055, 0.085, 0.042
 _SPEED = 0.16 / RATE  # m a step
 _TURN = math.radians(150) / RATE  # rad a step
 _JOINT = math.radians(150) / RATE  # rad a step, of any joint
@@ -83,7 +83,7 @@ class Arm:
         return found
 
     def _step(self, jacobian: Any, error: Any, angles: Any) -> Any:
-        """The damped step of least squares. A joint at the end of its range does not count on: the others do its work."""
+        """The damped step of least squares. A joint at the end of its range is left out: the others do its work."""
         free = np.ones(5, bool)
         for _ in range(3):
             used = jacobian * free
@@ -149,42 +149,40 @@ class Expert:
     # the tasks
 
     def _touch(self) -> Iterator[Any]:
-        where, shape = self._thing()
+        shape = self._world.shape(self._goal.thing)
         tool, yaw = np.array([_JAW_X, 0.0, _TIP_Z]), self._yaw(None)
         self._angles[5] = self._arm.gripper(0.004)
-        yield from self._go(tool, lambda: self._thing()[0] + [0, 0, _HOVER_M], yaw)
+        yield from self._go(tool, lambda: _higher(self._thing(), _HOVER_M), yaw)
         # Onto its upper edge, and a little further than it is high: a servo needs something to push against.
         depth = shape.half_height - 0.006
-        yield from self._go(tool, lambda: self._thing()[0] + [0, 0, depth], yaw, slow=0.5)
+        yield from self._go(tool, lambda: _higher(self._thing(), depth), yaw, slow=0.5)
         yield from self._wait(6)
 
     def _pick_up(self) -> Iterator[Any]:
         yield from self._grasp()
-        yield from self._lift(0.075)
+        yield from self._rise(0.075)
         yield from self._wait(14)
 
     def _place(self) -> Iterator[Any]:
         yield from self._grasp()
-        yield from self._lift(_CARRY_M)
+        yield from self._rise(_CARRY_M)
         if not self._carries():
             return
         shape = self._world.shape(self._goal.thing)
-        yaw = self._now()[1]
         if self._goal.task == "stack":
             assert self._goal.other is not None
             other = self._goal.other
             height = self._world.shape(other).half_height + shape.half_height
 
             def above(more: float) -> Any:
-                return self._world.where(other) + [0, 0, height + more]
+                return _higher(self._world.where(other), height + more)
         else:
             x, y = self._world.bin()
 
             def above(more: float) -> Any:
                 return np.array([x, y, shape.half_height + BIN_HEIGHT_M + more])
 
-        tool = self._held_at()
-        yaw = self._nearest(yaw)
+        tool, yaw = self._held_at(), self._now()[1]
         yield from self._go(tool, lambda: above(0.045), yaw)
         tool = self._held_at()
         down = 0.001 if self._goal.task == "stack" else -0.012
@@ -199,21 +197,20 @@ class Expert:
         shape = self._world.shape(self._goal.thing)
         self._angles[5] = self._arm.gripper(0.004)
         tool, yaw = np.array([_JAW_X, 0.0, _TIP_Z]), self._yaw(math.pi / 2)
-        reach = max(shape.size[0], shape.half_width) + 0.024
+        reach = shape.size[0] + 0.024
 
         def beside(height: float) -> Any:
-            where = self._thing()[0]
+            where = self._thing()
             return np.array([where[0], where[1] - side * reach, height])
 
         yield from self._go(tool, lambda: beside(_HOVER_M), yaw)
         yield from self._go(tool, lambda: beside(0.012), yaw, slow=0.7)
-        goal = 0.042
         for _ in range(150):
-            where, beyond = self._thing()[0], self._world.where(other)
-            if side * (where[1] - beyond[1]) >= goal:
+            where, beyond = self._thing(), self._world.where(other)
+            if side * (where[1] - beyond[1]) >= _PUSHED_M:
                 break
             at = self._now()[0]
-            point = np.array([where[0], at[1] + side * 0.06 / RATE * self._pace * 1.6, 0.012])
+            point = np.array([where[0], at[1] + side * 0.6 * _SPEED * self._pace, 0.012])
             yield self._reached(tool, point, yaw)
         yield from self._wait(3)
         yield from self._rise(0.05)
@@ -226,15 +223,12 @@ class Expert:
         tool = np.array([_JAW_X + _ROOM_M + shape.half_width, 0.0, _HOLD_Z])
         yaw = self._yaw(self._across(shape))
         open_to = self._arm.gripper(2 * shape.half_width + 0.022)
-        yield from self._go(tool, lambda: self._thing()[0] + [0, 0, _HOVER_M], yaw, gripper=open_to)
+        yield from self._go(tool, lambda: _higher(self._thing(), _HOVER_M), yaw, gripper=open_to)
         # A tall thing is held above its middle: the jaws must not meet the table.
         deep = max(0.0, 0.0115 - shape.half_height)
-        yield from self._go(tool, lambda: self._thing()[0] + [0, 0, deep], yaw, slow=0.5)
+        yield from self._go(tool, lambda: _higher(self._thing(), deep), yaw, slow=0.5)
         yield from self._wait(3)
         yield from self._grip(self._arm.gripper(2 * shape.half_width - 0.014))
-
-    def _lift(self, height: float) -> Iterator[Any]:
-        yield from self._rise(height)
 
     def _rise(self, height: float) -> Iterator[Any]:
         """Straight up from where the gripper is."""
@@ -285,8 +279,9 @@ class Expert:
 
     # what is known
 
-    def _thing(self) -> tuple[Any, Shape]:
-        return self._world.where(self._goal.thing), self._world.shape(self._goal.thing)
+    def _thing(self) -> Any:
+        """Where it is now."""
+        return self._world.where(self._goal.thing)
 
     def _commanded(self, tool: Any) -> tuple[Any, float]:
         """Where the tool is at the angles that were commanded last, and the gripper's yaw."""
@@ -314,21 +309,22 @@ class Expert:
 
     def _yaw(self, wanted: float | None) -> float:
         """The equal yaw that is nearest to the wrist's middle; the one of the wrist's middle where any will do."""
-        where = self._thing()[0]
+        where = self._thing()
         middle = math.atan2(where[1], where[0] - 0.0388) + self._neutral
         if wanted is None:
             return middle
         symmetry = math.pi if self._world.shape(self._goal.thing) is not SHAPES["cube"] else math.pi / 2
         return middle + (wanted - middle + symmetry / 2) % symmetry - symmetry / 2
 
-    def _nearest(self, yaw: float) -> float:
-        return yaw
-
     @property
     def _neutral(self) -> float:
         """The gripper's yaw, seen from the pan axis, with the wrist in its middle and the gripper pointing down."""
         _, axes = self._arm.pose(np.array([0.0, 0.0, 0.0, math.pi / 2, 0.0, 0.0]))
         return math.atan2(axes[1, 0], axes[0, 0])
+
+
+def _higher(point: Any, height: float) -> Any:
+    return point + np.array([0.0, 0.0, height])
 
 
 def _wrapped(angle: float) -> float:

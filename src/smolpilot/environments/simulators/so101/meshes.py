@@ -1,4 +1,4 @@
-"""Coarser meshes of the arm: vertices that are closer than two millimeters become one, once; kept in the user's cache."""
+"""Coarser meshes of the arm: vertices closer than two millimeters become one, once; kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -32,14 +32,18 @@ def read_stl(content: bytes) -> Any:
     """The triangles' corners [F, 3, 3] of a binary STL."""
     count = int.from_bytes(content[80:_HEADER], "little")
     if len(content) != _HEADER + count * _FORM.itemsize:
-        raise ValueError("The file is no binary STL.", f"{_HEADER + count * _FORM.itemsize} bytes", "reinstall so101-nexus")
+        raise ValueError(
+            "The file is no binary STL.", f"{_HEADER + count * _FORM.itemsize} bytes", "reinstall so101-nexus"
+        )
     return np.frombuffer(content, _FORM, count, _HEADER)["corners"].astype(np.float64)
 
 
 def clustered(corners: Any, grid: float) -> tuple[Any, Any]:
     """One vertex for each cube of the grid, the mean of those in it; triangles that shrink to nothing are left out."""
     points = corners.reshape(-1, 3)
-    _, first, place = np.unique(np.floor(points / grid).astype(np.int64), axis=0, return_index=True, return_inverse=True)
+    _, first, place = np.unique(
+        np.floor(points / grid).astype(np.int64), axis=0, return_index=True, return_inverse=True
+    )
     place = place.reshape(-1)
     counts = np.bincount(place, minlength=len(first))
     vertices = np.stack([np.bincount(place, points[:, axis], len(first)) / counts for axis in range(3)], axis=1)
@@ -60,6 +64,6 @@ def _keep(path: Path, vertices: Any, triangles: Any) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
             np.savez_compressed(file, vertices=vertices, triangles=triangles)
-        os.replace(file.name, path)
+        Path(file.name).replace(path)
     except OSError:
         pass

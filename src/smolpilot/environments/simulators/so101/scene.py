@@ -24,7 +24,6 @@ SLOTS = 4
 BIN_M, BIN_WALL_M, BIN_HEIGHT_M = 0.045, 0.003, 0.025  # half its inner width, half a wall, its walls
 TIMESTEP_S, SUBSTEPS, RATE = 1 / 240, 8, 30.0
 FRONT_FOVY = 42.6  # degrees: a webcam of 78 diagonally, 4:3 of its 16:9 sensor
-_PARKED = np.array([0.0, 0.0, -5.0])
 _DENSITY = 500.0  # kg/m^3: wood
 
 
@@ -145,7 +144,7 @@ def _add_cameras(mujoco: Any, spec: Any) -> None:
 
 def _add_thing(mujoco: Any, spec: Any, slot: int) -> None:
     """A body with a geom of each shape, of which one at a time is there."""
-    body = spec.worldbody.add_body(name=f"thing{slot}", pos=_PARKED + [slot, 0, 0], gravcomp=1.0)
+    body = spec.worldbody.add_body(name=f"thing{slot}", pos=_parked(slot), gravcomp=1.0)
     body.add_freejoint(name=f"thing{slot}")
     kinds = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER,
              "sphere": mujoco.mjtGeom.mjGEOM_SPHERE}  # fmt: skip
@@ -157,7 +156,7 @@ def _add_thing(mujoco: Any, spec: Any, slot: int) -> None:
 
 
 def _add_bin(mujoco: Any, spec: Any) -> None:
-    body = spec.worldbody.add_body(name="bin", mocap=True, pos=_PARKED - [1, 0, 0])
+    body = spec.worldbody.add_body(name="bin", mocap=True, pos=_parked(-1))
     inner, wall, height = BIN_M, BIN_WALL_M, BIN_HEIGHT_M
     sides = {
         "floor": ((0, 0, 0.0015), (inner, inner, 0.0015)),
@@ -171,6 +170,11 @@ def _add_bin(mujoco: Any, spec: Any) -> None:
             name=f"bin.{name}", type=mujoco.mjtGeom.mjGEOM_BOX, pos=list(pos), size=list(size),
             rgba=[0.93, 0.93, 0.90, 1], condim=4, friction=[0.8, 0.005, 0.0005],
         )  # fmt: skip
+
+
+def _parked(slot: int) -> tuple[float, float, float]:
+    """Where nobody sees it."""
+    return float(slot), 0.0, -5.0
 
 
 class Stagehand:
@@ -193,7 +197,7 @@ class Stagehand:
                 model.geom_contype[geom] = model.geom_conaffinity[geom] = int(here)
                 model.geom_rgba[geom] = (*COLORS[thing.color], 1.0) if here and thing is not None else (0, 0, 0, 0)
             at = model.jnt_qposadr[model.body_jntadr[body]]
-            data.qpos[at : at + 7] = (*(_PARKED + [slot, 0, 0]), 1, 0, 0, 0)
+            data.qpos[at : at + 7] = (*_parked(slot), 1, 0, 0, 0)
             if thing is not None:
                 shape = SHAPES[thing.shape]
                 model.body_mass[body], model.body_inertia[body] = shape.mass, shape.inertia
@@ -202,7 +206,7 @@ class Stagehand:
                 data.qpos[at : at + 7] = (thing.x, thing.y, shape.half_height + 1e-4, np.cos(half), 0, 0, np.sin(half))
             # What is parked must not fall for ever.
             model.body_gravcomp[body] = float(thing is None)
-        data.mocap_pos[self.bin] = _PARKED - [1, 0, 0] if bin_at is None else (*bin_at, 0.0)
+        data.mocap_pos[self.bin] = _parked(-1) if bin_at is None else (*bin_at, 0.0)
         data.mocap_quat[self.bin] = (1, 0, 0, 0)
         self._mujoco.mj_setConst(model, self._spare)
 
