@@ -11,7 +11,15 @@ from smolpilot.common.json_input import to_plain
 from smolpilot.datasets.simulation_record import simulation_facts
 from smolpilot.evaluation.offline.metrics_document import to_json
 from smolpilot.evaluation.rates.intervals import rate_row
-from smolpilot.evaluation.rollout.results import EPISODES, RESULTS, VIDEO, failure_text, mean_facts, run_document
+from smolpilot.evaluation.rollout.results import (
+    EPISODES,
+    LANGUAGE,
+    RESULTS,
+    VIDEO,
+    failure_text,
+    mean_facts,
+    run_document,
+)
 from smolpilot.evaluation.rollout.tiled_video import write_video
 
 from . import sentences
@@ -34,6 +42,9 @@ def write_rollout_report(folder: Path, result: RolloutResult) -> None:
     (folder / RESULTS).write_text(to_json(result.document), encoding="utf-8")
     lines = [f"{json.dumps(to_plain(run_document(run)))}\n" for run in result.runs]
     (folder / EPISODES).write_text("".join(lines), encoding="utf-8")
+    if result.told:
+        lines = [f"{json.dumps(to_plain(run_document(run)))}\n" for run in result.told]
+        (folder / LANGUAGE).write_text("".join(lines), encoding="utf-8")
     if any(run.images for run in result.runs):
         write_video(folder / VIDEO, result.runs, result.spec.rate, result.spec.labels)
     episodes = write_episode_videos(folder, result)
