@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     document = with_floors(make_results(runs, video_episodes=3)) | {"warnings": [LONG]}
     spec = SimpleNamespace(rate=50.0, labels=document["labels"])
     write_rollout_report(
-        root / "rollout", cast(RolloutResult, SimpleNamespace(runs=runs, document=document, spec=spec))
+        root / "rollout", cast(RolloutResult, SimpleNamespace(runs=runs, document=document, spec=spec, told=[]))
     )
     write_stages_page(root / "stages", make_stages(["red", LONG, "blue", "green", "white"]))
     write_demo_report(

@@ -398,7 +398,7 @@ def _print_language(console: Terminal, found: Mapping[str, Any] | None) -> None:
     if found is None:
         return
     numbers = ("share", "95 % interval")
-    rows = table("the same scene under each of its texts", "of", *numbers, numbers=numbers)
+    rows = table("texts of a scene", "of", *numbers, numbers=numbers)
     for name in MEASURES:
         if (row := found[name]) is not None:
             said, noun = _MEASURES[name]
@@ -411,10 +411,10 @@ def _print_language(console: Terminal, found: Mapping[str, Any] | None) -> None:
 
 
 _MEASURES = {
-    "right": ("success under the text that was told", "episodes"),
-    "followed": ("every text of the scene followed", "scenes"),
-    "other": ("another text's goal reached first", "episodes"),
-    "same": ("the same goal first, whatever was told", "scenes"),
+    "right": ("success as told", "episodes"),
+    "followed": ("every text followed", "scenes"),
+    "other": ("another text's goal first", "episodes"),
+    "same": ("the same goal whatever told", "scenes"),
 }
 
 VERB = Verb(RolloutOptions, run)

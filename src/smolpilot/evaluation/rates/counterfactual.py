@@ -11,8 +11,8 @@ from .paired import PairedCounts, mcnemar, tango_interval
 from .power import ALPHA
 
 Listening = Literal["follows", "opposes", "ignores", "not told apart", "nothing reached", "not known"]
-"""What the texts do. "ignores": the same goal whatever it was told, in most scenes where it reached any, and no test
-says otherwise. "not known": the environment does not say which goals were reached."""
+"""What the texts do. "ignores": the text has no effect that a test shows, and in most scenes where a goal was
+reached under every text it was the same one. "not known": the environment does not say which goals were reached."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,14 @@ class LanguageTest:
     `right`: success under the text that was told. `other`: another text's goal was reached first. `followed`: every
     text was followed. `same`: the same goal came first whatever was told. `effect`: of each scene one pair, whether
     its own text's goal came first when that was told, and when another was; `p_value`, `interval` of their difference.
+    `reaching`: scenes in which it reached some goal under every text, without which no text can be seen to be ignored.
     """
 
     right: Share
     other: Share
     followed: Share
     same: Share
+    reaching: int
     effect: PairedCounts
     interval: Interval
     p_value: float
@@ -68,16 +70,18 @@ def language_test(scenes: Sequence[Scene]) -> LanguageTest:
     """
     effect = PairedCounts.of(*_own_goal_first(scenes))
     same = _of_scenes([same_whatever_told(scene) for scene in scenes])
+    reaching = sum(all(one.first is not None for one in scene) for scene in scenes)
     p_value = mcnemar(effect)
     return LanguageTest(
         right=_of_episodes([[one.success for one in scene] for scene in scenes]),
         other=_of_episodes([[one.first not in (None, one.text) for one in scene] for scene in scenes]),
         followed=_of_scenes([every_text_followed(scene) for scene in scenes]),
         same=same,
+        reaching=reaching,
         effect=effect,
         interval=tango_interval(effect),
         p_value=p_value,
-        decision=_decision(scenes, effect, p_value, same.successes),
+        decision=_decision(scenes, effect, p_value, rate_interval(same.successes, reaching)),
     )
 
 
@@ -98,7 +102,7 @@ def _own_goal_first(scenes: Sequence[Scene]) -> tuple[Mapping[int, bool], Mappin
     return own, other
 
 
-def _decision(scenes: Sequence[Scene], effect: PairedCounts, p_value: float, same: int) -> Listening:
+def _decision(scenes: Sequence[Scene], effect: PairedCounts, p_value: float, same: Interval) -> Listening:
     told = [one for scene in scenes for one in scene]
     if any(one.success and one.first is None for one in told):
         return "not known"
@@ -106,8 +110,7 @@ def _decision(scenes: Sequence[Scene], effect: PairedCounts, p_value: float, sam
         return "nothing reached"
     if p_value < ALPHA:
         return "follows" if effect.difference > 0 else "opposes"
-    reaching = sum(all(one.first is not None for one in scene) for scene in scenes)
-    return "ignores" if rate_interval(same, reaching).low > 0.5 else "not told apart"
+    return "ignores" if same.low > 0.5 else "not told apart"
 
 
 def _of_episodes(scenes: Sequence[Sequence[bool]]) -> Share:

@@ -188,7 +188,9 @@ def verdict_text(
 _LISTENING: Mapping[Listening, tuple[str, str]] = {
     "follows": ("The policy follows the text", "策略听从文字指令"),
     "opposes": ("The policy does the opposite of what it is told", "策略的行为与指令相反"),
-    "ignores": ("The policy ignores the text in most scenes", "策略在多数场景中忽略文字指令"),
+    "ignores": (
+        "The policy ignores the text in most scenes where it reaches a goal", "策略在多数达到目标的场景中忽略文字指令",
+    ),
     "not told apart": (
         "The policy is not told apart from one that ignores the text", "无法将策略与忽略文字指令的策略区分",
     ),
@@ -216,7 +218,8 @@ def listening_text(found: LanguageTest, language: Language = "en") -> str:
         f"{effect.both + effect.only_a} of {pluralize(effect.episodes, 'scene')}, told another text in "
         f"{effect.both + effect.only_b} (difference {100 * effect.difference:+.3g} points, 95 % interval "
         f"{100 * low:+.1f} to {100 * high:+.1f}; {_p_text(found.p_value)}, McNemar, exact). {followed}; it reached the "
-        f"same goal first, whatever it was told, in {_share_text(found.same)}."
+        f"same goal first, whatever it was told, in {_share_text(found.same)}, and some goal under every text in "
+        f"{found.reaching}."
     )
 
 
@@ -242,7 +245,7 @@ def _listening_zh(found: LanguageTest) -> str:
         f"{effect.both + effect.only_a} 个首先达到该目标，给出另一条指令时有 {effect.both + effect.only_b} 个"
         f"（差值 {100 * effect.difference:+.3g} 个百分点，95 % 置信区间 {100 * low:+.1f} 至 {100 * high:+.1f}；"
         f"{_p_text(found.p_value)}，McNemar 精确检验）。{followed}；无论给出什么指令都首先达到同一目标的场景："
-        f"{share(found.same)}。"
+        f"{share(found.same)}；在每条指令下都达到某个目标的场景：{found.reaching} 个。"
     )
 
 

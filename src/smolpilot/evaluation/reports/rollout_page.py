@@ -25,6 +25,7 @@ from smolpilot.evaluation.rollout.tiled_video import write_video
 from . import sentences
 from .charts import Axis, Figure, Row, interval_rows, stacked_rows
 from .episode_videos import Videos, write_episode_videos
+from .language_section import language_section
 from .offline_charts import latency_chart
 from .report_page import REPORT, Plots, policy_name, render
 from .texts import Text, known, say
@@ -74,6 +75,7 @@ def rollout_page(document: dict[str, Any], folder: Path, episodes: Mapping[int, 
         paired_chart=_paired_chart(contenders, plots),
         groups=_groups(document, plots),
         moments=_moments(document, plots),
+        language=language_section(document, plots),
         gate=sentences.gate_sentence(document["gate"]) if document.get("gate") else None,
         labels={label: failure_text(document, label) for label in document["failures"]},
         failures=_failures(document, folder, episodes, videos),

@@ -123,6 +123,7 @@ def language_document(runs: Sequence[Run], told: Sequence[Run]) -> dict[str, Any
         "texts": {str(size): count for size, count in sorted(Counter(map(len, scenes)).items())},
         "crashed": sum(run.label == CRASHED for scene in tested for run in scene),
         **{name: _row(getattr(found, name)) if known or name in ("right", "followed") else None for name in MEASURES},
+        "reaching": found.reaching if known else None,
         "effect": _effect(found) if known else None,
         "told": _by_text(scenes) if known else [],
         "decision": found.decision,

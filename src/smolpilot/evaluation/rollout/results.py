@@ -40,8 +40,8 @@ class Run:
     plans: int = 0  # chunks that were planned
     planning_s: float = 0.0  # its share of the time that planning took
     error: str = ""  # why the simulation failed, where it did
-    alternatives: Sequence[str] = ()  # the scene's other instructions
-    reached: Sequence[str] = ()  # the scene's instructions whose goals were reached, in that order; see Outcome
+    alternatives: list[str] = field(default_factory=list)  # the scene's other instructions
+    reached: list[str] = field(default_factory=list)  # whose goals were reached, in that order; see Outcome
     images: list[Image] = field(default_factory=list, repr=False)
 
     def end(self, outcome: Outcome) -> None:
