@@ -168,6 +168,9 @@ def _add_language(
     if not options.language:
         return result
     make, workers = where
+    known = journal.known(LANGUAGE)
+    if known:
+        print(f"Resuming: {pluralize(len(known), 'episode')} of before under other texts.", file=sys.stderr)
     told = play_told(
         policy,
         make,
@@ -175,7 +178,7 @@ def _add_language(
         n_action_steps=options.n_action_steps,
         workers=workers,
         parallel=_parallel(options, workers is not None),
-        known=journal.known(LANGUAGE),
+        known=known,
         on_episode=lambda run: journal.add(run, LANGUAGE),
         progress=progress,
     )
@@ -413,8 +416,8 @@ def _print_language(console: Terminal, found: Mapping[str, Any] | None) -> None:
 _MEASURES = {
     "right": ("success as told", "episodes"),
     "followed": ("every text followed", "scenes"),
-    "other": ("another text's goal first", "episodes"),
-    "same": ("the same goal whatever told", "scenes"),
+    "other": ("another goal instead", "episodes"),
+    "same": ("same goals whatever told", "scenes"),
 }
 
 VERB = Verb(RolloutOptions, run)

@@ -11,17 +11,17 @@ from .paired import PairedCounts, mcnemar, tango_interval
 from .power import ALPHA
 
 Listening = Literal["follows", "opposes", "ignores", "not told apart", "nothing reached", "not known"]
-"""What the texts do. "ignores": the text has no effect that a test shows, and in most scenes where a goal was
-reached under every text it was the same one. "not known": the environment does not say which goals were reached."""
+"""What the texts do. "ignores": the text has no effect that a test shows, and in most scenes where goals were
+reached under every text they were the same ones. "not known": the environment does not say which goals were reached."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """An episode of a scene: what was asked, whether that was reached, and what was reached first; None: nothing."""
+    """An episode of a scene: what was asked, whether that was reached, and whose goals were, in that order."""
 
     text: str
     success: bool
-    first: str | None
+    reached: tuple[str, ...]
 
 
 type Scene = Sequence[Told]
@@ -45,10 +45,11 @@ class Share:
 class LanguageTest:
     """What the scenes show. Of episodes: `right`, `other`; of scenes: `followed`, `same`.
 
-    `right`: success under the text that was told. `other`: another text's goal was reached first. `followed`: every
-    text was followed. `same`: the same goal came first whatever was told. `effect`: of each scene one pair, whether
-    its own text's goal came first when that was told, and when another was; `p_value`, `interval` of their difference.
-    `reaching`: scenes in which it reached some goal under every text, without which no text can be seen to be ignored.
+    `right`: success under the text that was told. `other`: another text's goal was reached instead. `followed`: every
+    text was followed. `same`: the same goals were reached, in the same order, whatever was told; a goal that lies on
+    the way to another is no sign of it. `effect`: of each scene one pair, whether its own text's goal was reached when
+    that was told, and when another was; `p_value`, `interval` of their difference. `reaching`: scenes in which a goal
+    was reached under every text, without which no text can be seen to be ignored.
     """
 
     right: Share
@@ -68,13 +69,13 @@ def language_test(scenes: Sequence[Scene]) -> LanguageTest:
     Intervals of shares of episodes respect that those of one scene belong together (`clustered_interval`); those of
     shares of scenes are exact. The text's effect: Tango's interval, McNemar's exact test.
     """
-    effect = PairedCounts.of(*_own_goal_first(scenes))
+    effect = PairedCounts.of(*_own_goal(scenes))
     same = _of_scenes([same_whatever_told(scene) for scene in scenes])
-    reaching = sum(all(one.first is not None for one in scene) for scene in scenes)
+    reaching = sum(all(one.reached for one in scene) for scene in scenes)
     p_value = mcnemar(effect)
     return LanguageTest(
         right=_of_episodes([[one.success for one in scene] for scene in scenes]),
-        other=_of_episodes([[one.first not in (None, one.text) for one in scene] for scene in scenes]),
+        other=_of_episodes([[instead(one) for one in scene] for scene in scenes]),
         followed=_of_scenes([every_text_followed(scene) for scene in scenes]),
         same=same,
         reaching=reaching,
@@ -91,22 +92,27 @@ def every_text_followed(scene: Scene) -> bool:
 
 
 def same_whatever_told(scene: Scene) -> bool:
-    """Whether one and the same goal came first under every text."""
-    return scene[0].first is not None and len({one.first for one in scene}) == 1
+    """Whether the same goals were reached under every text."""
+    return bool(scene[0].reached) and len({one.reached for one in scene}) == 1
 
 
-def _own_goal_first(scenes: Sequence[Scene]) -> tuple[Mapping[int, bool], Mapping[int, bool]]:
-    """Scene -> whether the own text's goal came first, told so, and told the first of the others."""
-    own = {number: scene[0].first == scene[0].text for number, scene in enumerate(scenes)}
-    other = {number: scene[1].first == scene[0].text for number, scene in enumerate(scenes)}
+def instead(told: Told) -> bool:
+    """Whether another text's goal was reached, and the one that was told was not."""
+    return not told.success and any(text != told.text for text in told.reached)
+
+
+def _own_goal(scenes: Sequence[Scene]) -> tuple[Mapping[int, bool], Mapping[int, bool]]:
+    """Scene -> whether the own text's goal was reached, told so, and told the first of the others."""
+    own = {number: scene[0].text in scene[0].reached for number, scene in enumerate(scenes)}
+    other = {number: scene[0].text in scene[1].reached for number, scene in enumerate(scenes)}
     return own, other
 
 
 def _decision(scenes: Sequence[Scene], effect: PairedCounts, p_value: float, same: Interval) -> Listening:
     told = [one for scene in scenes for one in scene]
-    if any(one.success and one.first is None for one in told):
+    if any(one.success and not one.reached for one in told):
         return "not known"
-    if all(one.first is None for one in told):
+    if not any(one.reached for one in told):
         return "nothing reached"
     if p_value < ALPHA:
         return "follows" if effect.difference > 0 else "opposes"

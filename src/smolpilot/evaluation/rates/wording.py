@@ -214,11 +214,11 @@ def listening_text(found: LanguageTest, language: Language = "en") -> str:
         )
     effect, (low, high) = found.effect, found.interval
     return (
-        f"{_LISTENING[found.decision][0]}: told a scene's own text, it reached that goal first in "
+        f"{_LISTENING[found.decision][0]}: told a scene's own text, it reached that goal in "
         f"{effect.both + effect.only_a} of {pluralize(effect.episodes, 'scene')}, told another text in "
         f"{effect.both + effect.only_b} (difference {100 * effect.difference:+.3g} points, 95 % interval "
         f"{100 * low:+.1f} to {100 * high:+.1f}; {_p_text(found.p_value)}, McNemar, exact). {followed}; it reached the "
-        f"same goal first, whatever it was told, in {_share_text(found.same)}, and some goal under every text in "
+        f"same goals, whatever it was told, in {_share_text(found.same)}, and some goal under every text in "
         f"{found.reaching}."
     )
 
@@ -242,9 +242,9 @@ def _listening_zh(found: LanguageTest) -> str:
     effect, (low, high) = found.effect, found.interval
     return (
         f"{_LISTENING[found.decision][1]}：给出场景自身的指令时，{effect.episodes} 个场景中有 "
-        f"{effect.both + effect.only_a} 个首先达到该目标，给出另一条指令时有 {effect.both + effect.only_b} 个"
+        f"{effect.both + effect.only_a} 个达到该目标，给出另一条指令时有 {effect.both + effect.only_b} 个"
         f"（差值 {100 * effect.difference:+.3g} 个百分点，95 % 置信区间 {100 * low:+.1f} 至 {100 * high:+.1f}；"
-        f"{_p_text(found.p_value)}，McNemar 精确检验）。{followed}；无论给出什么指令都首先达到同一目标的场景："
+        f"{_p_text(found.p_value)}，McNemar 精确检验）。{followed}；无论给出什么指令都达到相同目标的场景："
         f"{share(found.same)}；在每条指令下都达到某个目标的场景：{found.reaching} 个。"
     )
 

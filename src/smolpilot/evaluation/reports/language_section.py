@@ -13,7 +13,7 @@ from .report_page import Plots
 from .texts import Both, say
 
 MOST_SCENES = 300  # rows of the list of scenes
-_ENDS = {"right": "both", "other": "only_other", "nothing": "neither"}  # what came first: kind of mark
+_ENDS = {"right": "both", "other": "only_other", "nothing": "neither"}  # what was reached: kind of mark
 _TONES = {"follows": "good", "opposes": "bad", "ignores": "warn", "not told apart": "warn", "not known": "warn"}
 
 
@@ -31,8 +31,7 @@ def language_section(document: Mapping[str, Any], plots: Plots) -> dict[str, Any
         "verdict": Both(found["text"], listening_text(test_of(found), "zh")),
         "tone": _TONES.get(found["decision"], "plain"),
         "rows": rows,
-        "chart": _shares(rows, plots),
-        "told": _told(found["told"], plots) if found["told"] else None,
+        "charts": [_shares(rows, plots), *([_told(found["told"], plots)] if found["told"] else [])],
         "scenes": found["by_scene"][:MOST_SCENES],
         "left_out": found["scenes_with_one_text"],
         "blind": found["scenes"] / found["right"]["episodes"],

@@ -18,6 +18,7 @@ from smolpilot.evaluation.rates.counterfactual import (
     Share,
     Told,
     every_text_followed,
+    instead,
     language_test,
     same_whatever_told,
 )
@@ -133,7 +134,7 @@ def language_document(runs: Sequence[Run], told: Sequence[Run]) -> dict[str, Any
                 "seed": scene[0].seed,
                 "texts": [one.text for one in told],
                 "success": [one.success for one in told],
-                "first_reached": [one.first for one in told],
+                "reached": [list(one.reached) for one in told],
                 "followed": every_text_followed(told),
                 "same": same_whatever_told(told),
             }
@@ -146,7 +147,11 @@ def test_of(document: Mapping[str, Any]) -> LanguageTest:
     """The test that a document of `language_document` was made from."""
     rows = document["by_scene"]
     scenes: list[Scene] = [
-        [Told(*one) for one in zip(row["texts"], row["success"], row["first_reached"], strict=True)] for row in rows
+        [
+            Told(text, success, tuple(reached))
+            for text, success, reached in zip(row["texts"], row["success"], row["reached"], strict=True)
+        ]
+        for row in rows
     ]
     return language_test(scenes)
 
@@ -171,7 +176,7 @@ def compare_followed(own: Mapping[str, Any], other: Mapping[str, Any], name: str
 
 
 def _told(run: Run) -> Told:
-    return Told(run.instruction, run.success, run.reached[0] if run.reached else None)
+    return Told(run.instruction, run.success, tuple(run.reached))
 
 
 def _row(share: Share) -> dict[str, Any]:
@@ -197,13 +202,12 @@ def _effect(found: LanguageTest) -> dict[str, Any]:
 
 
 def _by_text(scenes: Sequence[Scene]) -> list[dict[str, Any]]:
-    """What came first under the scenes' own texts, and under the others."""
+    """What was reached under the scenes' own texts, and under the others."""
     found = []
     for name, told in (
         ("own", [scene[0] for scene in scenes]), ("others", [one for scene in scenes for one in scene[1:]]),
     ):  # fmt: skip
-        right = sum(one.first == one.text for one in told)
-        nothing = sum(one.first is None for one in told)
-        found.append({"told": name, "episodes": len(told), "right": right, "other": len(told) - right - nothing,
-                      "nothing": nothing})  # fmt: skip
+        right, other = sum(one.success for one in told), sum(map(instead, told))
+        found.append({"told": name, "episodes": len(told), "right": right, "other": other,
+                      "nothing": len(told) - right - other})  # fmt: skip
     return found
