@@ -49,8 +49,8 @@ def clustered_interval(successes: Sequence[int], trials: Sequence[int], confiden
     """
     from scipy.stats import beta, t
 
-    for hits, tried in zip(successes, trials, strict=True):
-        check_counts(hits, tried)
+    for one, of in zip(successes, trials, strict=True):
+        check_counts(one, of)
     hits, tried = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
     total, clusters = float(tried.sum()), int(np.count_nonzero(tried))
     if total == 0:
