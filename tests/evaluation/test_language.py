@@ -27,7 +27,7 @@ from smolpilot.evaluation.rollout.language import (
     language_warnings,
     play_told,
     require_texts,
-    tested_in,
+    stored_test,
     texts_of,
 )
 from smolpilot.evaluation.rollout.results import CRASHED, LANGUAGE, Run
@@ -243,7 +243,7 @@ def test_texts_that_training_did_not_have_are_named() -> None:
 def test_the_document_holds_all_that_the_test_needs() -> None:
     for aim in (obedient, lambda text: 1.0, lambda text: 0.0):
         found, _ = played(aim)
-        again = tested_in(json.loads(json.dumps(to_plain(found))))
+        again = stored_test(json.loads(json.dumps(to_plain(found))))
         assert again.decision == found["decision"]
         assert [again.right.successes, again.same.successes] == [
             found["right"]["successes"],
@@ -259,7 +259,7 @@ def test_two_results_are_compared_where_every_text_was_followed(tmp_path: Path) 
         result = rollout(policy, Line, episodes=12, seed=0)
         result.document["language"] = language_document(result.runs, play_told(policy, Line, result.runs))
         documents.append(result.document)
-    found = compare_followed(*documents, "deaf")
+    found = compare_followed(documents[0], documents[1], "deaf")
     assert found is not None
     assert (found["only_policy"], found["both"], found["decision"]) == (12, 0, "better")
     assert found["text"].startswith(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smolpilot.evaluation.rates.wording import listening_text
-from smolpilot.evaluation.rollout.language import MEASURES, tested_in
+from smolpilot.evaluation.rollout.language import MEASURES, stored_test
 
 from .charts import Axis, Figure, Row, interval_rows, stacked_rows
 from .report_page import Plots
@@ -28,7 +28,7 @@ def language_section(document: Mapping[str, Any], plots: Plots) -> dict[str, Any
         if found[name] is not None
     ]
     return {
-        "verdict": Both(found["text"], listening_text(tested_in(found), "zh")),
+        "verdict": Both(found["text"], listening_text(stored_test(found), "zh")),
         "tone": _TONES.get(found["decision"], "plain"),
         "rows": rows,
         "charts": [_shares(rows, plots), *([_told(found["told"], plots)] if found["told"] else [])],

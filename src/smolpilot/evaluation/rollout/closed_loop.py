@@ -167,7 +167,7 @@ class _Episodes:
 
     def play(self, seeds: Sequence[int | Asked], recorded: Collection[int]) -> Iterator[Run]:
         """The runs of the seeds as they end; those of the `recorded` ones keep their images."""
-        waiting = deque((one, None) if isinstance(one, int) else one for one in seeds)
+        waiting: deque[_Waiting] = deque((one, None) if isinstance(one, int) else one for one in seeds)
         self._policy.reset()
         while waiting or self._running:
             free = [place for place in range(len(self._pool.environments)) if place not in self._running]

@@ -143,7 +143,7 @@ def language_document(runs: Sequence[Run], told: Sequence[Run]) -> dict[str, Any
     }
 
 
-def tested_in(document: Mapping[str, Any]) -> LanguageTest:
+def stored_test(document: Mapping[str, Any]) -> LanguageTest:
     """The test that a document of `language_document` was made from."""
     rows = document["by_scene"]
     scenes: list[Scene] = [
