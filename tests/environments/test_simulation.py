@@ -134,9 +134,7 @@ def test_the_language_test_of_two_and_three_texts(make: Make) -> None:
 
 
 def test_a_text_in_place_of_several_is_refused(make: Make) -> None:
-    with pytest.raises(
-        SmolpilotError, match=r"Outcome\.reached is .touch the"
-    ):
+    with pytest.raises(SmolpilotError, match=r"Outcome\.reached is .touch the"):
         document(make, deaf=False, spoiled=True)
 
 
