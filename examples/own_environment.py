@@ -36,7 +36,8 @@ class Cart(Environment):
         if abs(self.x) < 0.99 and self.steps < self.spec.max_steps:
             return self._see(), None
         label = "named" if away <= 0.01 else "other" if abs(self.x) >= 0.99 else "none"
-        return self._see(), Outcome(label == "named", label, {"distance_m": away})
+        reached = tuple(text for text, end in ENDS.items() if abs(self.x - end) <= 0.01)
+        return self._see(), Outcome(label == "named", label, {"distance_m": away}, reached=reached)
 
     def render(self) -> Image:
         image = np.full((64, 64, 3), 230, np.uint8)

@@ -211,6 +211,9 @@ COMMANDS: dict[str, Run | Read] = {
     "rollout BUNDLE --env aloha --env-settings task=insertion --episodes 50 --jobs 2 --out reports/aloha":
         Read("needs a policy of that robot: tests/evaluation/test_rollout_workers.py has --jobs"),
     "rollout random --env tabletop --episodes 50 --out reports/random": Run(more="--episodes 2 --video-episodes 0"),
+    "rollout demo/run --env tabletop --language --out reports/language":
+        Run({"demo/run": "TABLETOP"}, "--episodes 2 --video-episodes 0 --device cpu"),
+    "rollout random --env tabletop --language --out reports/deaf": Run(more="--episodes 2 --video-episodes 0"),
     "rollout BUNDLE --env aloha --out reports/second --against reports/first":
         Read("needs a policy of that robot: tests/cli/test_floors_cli.py has --against"),
     "rollout BUNDLE --env aloha --out reports/ours --against outputs/eval/eval_info.json":

@@ -157,6 +157,8 @@ def _check_outcome(outcome: Outcome, spec: EnvironmentSpec) -> None:
     assert outcome.label
     assert outcome.success or outcome.label in spec.labels
     assert all(type(value) is float and np.isfinite(value) for value in outcome.facts.values())
+    assert type(outcome.reached) is tuple
+    assert all(type(text) is str for text in outcome.reached)
 
 
 def _check_render(env: Environment) -> None:

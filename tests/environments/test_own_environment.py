@@ -56,6 +56,7 @@ def test_who_obeys_succeeds_in_every_episode_and_who_stands_still_in_none(swappe
                 goal = [module.ENDS[info.instruction]] if obeys else observation["observation.state"]
                 observation, outcome = cart.step(goal)
             assert (outcome.success, outcome.label) == ((True, "named") if obeys else (False, "none"))
+            assert outcome.reached == ((info.instruction,) if obeys else ())
 
 
 def test_a_package_of_one_file_adds_it_by_name(installed: Path) -> None:

@@ -14,6 +14,7 @@ from smolpilot.evaluation.predictions import Predictions
 from smolpilot.evaluation.rates.intervals import rate_interval
 from smolpilot.evaluation.rates.paired import PairedCounts
 from smolpilot.evaluation.rates.wording import Comparison, compare_paired
+from smolpilot.evaluation.rollout.language import language_document
 from smolpilot.evaluation.rollout.results import Run, summarize_runs
 
 LABELS = {"timeout": "ran out of time", "dropped": "the cube fell"}
@@ -99,6 +100,18 @@ def with_floors(document: Mapping[str, Any], *, gate: str = "passed") -> dict[st
         "verdict": {"text": text, "decision": against["random"].decision, "against": "random"},
         "facts": {"max_reward": 2.875},
     }  # fmt: skip
+
+
+def with_language(
+    document: Mapping[str, Any], texts: Sequence[str] = ("lift the cube", "lift the ball")
+) -> dict[str, Any]:
+    """The same with the test of two texts in each scene: of three scenes one is followed, one is not, one is deaf."""
+    runs, told = [], []
+    for number, run in enumerate(document["runs"]):
+        reached = ((texts[0], texts[1]), (texts[1], texts[0]), (texts[0], texts[0]))[number % 3]
+        for text, end, kept in zip(texts, reached, (runs, told), strict=True):
+            kept.append(Run(run["seed"], text, success=text == end, reached=[end]))
+    return {**document, "language": language_document(runs, told)}
 
 
 def with_images(runs: Sequence[Run], count: int, size: tuple[int, int] = (64, 96)) -> list[Run]:

@@ -72,7 +72,8 @@ class Line(Environment):
         outcome = None
         if not self._endless and (at or self._steps == LIMIT):
             label = "timeout" if at is None else "there" if at == self._end else "other end"
-            outcome = Outcome(at == self._end, label, {"place_m": self._place})
+            reached = () if at is None else (TEXTS[at],)
+            outcome = Outcome(at == self._end, label, {"place_m": self._place}, reached=reached)
         return self._observation(), outcome
 
     def render(self) -> Image:

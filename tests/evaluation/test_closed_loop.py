@@ -49,6 +49,7 @@ def test_a_policy_deaf_to_the_instruction_reaches_the_other_end() -> None:
     assert result["runs"][0] == {
         "seed": 1, "instruction": TEXTS["right"], "groups": {"end": "right"}, "label": "there", "success": True,
         "steps": 4, "facts": {"place_m": 1.0}, "success_at_end": True, "plans": 1, "error": "",
+        "alternatives": [TEXTS["left"]], "reached": [TEXTS["right"]],
     }  # fmt: skip
 
 

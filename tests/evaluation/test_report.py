@@ -227,7 +227,9 @@ def test_failures_have_their_videos_and_large_ones_stay_beside_the_page(tmp_path
     runs = with_images(make_runs(8), 4)
     document = make_results(runs, video_episodes=4)
     spec = SimpleNamespace(rate=50.0, labels=document["labels"])
-    write_rollout_report(tmp_path, cast(RolloutResult, SimpleNamespace(runs=runs, document=document, spec=spec)))
+    write_rollout_report(
+        tmp_path, cast(RolloutResult, SimpleNamespace(runs=runs, document=document, spec=spec, told=[]))
+    )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     failed = [run.seed for run in runs[:4] if not run.success]
     assert failed

@@ -20,6 +20,7 @@ from .helpers_report import (
     make_stages,
     with_floors,
     with_images,
+    with_language,
 )
 
 KINDS = ("eval", "rollout", "stages", "demo")
@@ -38,9 +39,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_eval_report(root / "eval", scored, make_metrics(scored))
     runs = with_images(make_runs(30, texts=("transfer the cube", LONG)), 3)
     document = with_floors(make_results(runs, video_episodes=3)) | {"warnings": [LONG]}
+    document = with_language(document, ("transfer the cube", LONG))
     spec = SimpleNamespace(rate=50.0, labels=document["labels"])
     write_rollout_report(
-        root / "rollout", cast(RolloutResult, SimpleNamespace(runs=runs, document=document, spec=spec))
+        root / "rollout", cast(RolloutResult, SimpleNamespace(runs=runs, document=document, spec=spec, told=[]))
     )
     write_stages_page(root / "stages", make_stages(["red", LONG, "blue", "green", "white"]))
     write_demo_report(

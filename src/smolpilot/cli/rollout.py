@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from smolpilot.common.terminal import Terminal
-    from smolpilot.contracts import EnvironmentSpec, PolicySpec
+    from smolpilot.contracts import EnvironmentSpec, Policy, PolicySpec
     from smolpilot.evaluation import RolloutResult, Run
     from smolpilot.evaluation.rollout.comparing import Side
     from smolpilot.evaluation.rollout.journal import Journal
@@ -59,7 +59,7 @@ def run(options: RolloutOptions) -> None:
     with results_apart(options.json), atomic_folder(options.out) as folder, progress_bar() as progress:
         workers = _workers(name, options)
         make = environment_factory(name, options.env_settings)
-        spec, facts = _spec_of(make, workers)
+        spec, facts = _spec_of(make, workers, options)
         against = _against(options, spec, facts)
         calibration = frames_of(options.calibrate_on) if options.calibrate_on is not None else None
         asked = policy_options(options, calibration, untrained=options.seed if options.untrained else None)
@@ -90,6 +90,7 @@ def run(options: RolloutOptions) -> None:
                     mixed_rendering=options.mixed_rendering,
                     gate=gate,
                 )
+                result = _add_language(result, policy, options, (make, workers), journal, progress)
                 _add_floors(result, policy.spec, options, (name, make, workers), facts, progress)
                 _add_verdict(result.document, against)
                 write_rollout_report(folder, result)
@@ -118,14 +119,20 @@ def _workers(name: str, options: RolloutOptions) -> Callable[[int], Any] | None:
 
 
 def _spec_of(
-    make: Callable[[], Any], workers: Callable[[int], Any] | None
+    make: Callable[[], Any], workers: Callable[[int], Any] | None, options: RolloutOptions
 ) -> tuple[EnvironmentSpec, Mapping[str, Any]]:
-    """The environment's spec, and what it is simulated with, from one that is made for this alone."""
+    """The environment's spec, and what it is simulated with, from one that is made for this alone.
+
+    UsageError where texts are to be tested and the first scene has but one.
+    """
     from smolpilot.evaluation.rollout.environment_pool import LocalPool
+    from smolpilot.evaluation.rollout.language import require_texts
 
     with closing(LocalPool(make, 1) if workers is None else workers(1)) as pool:
         environment = pool.environments[0]
         facts = {"expert": getattr(environment, "has_expert", False), **getattr(environment, "facts", {})}
+        if options.language:
+            require_texts(environment, options.seed)
         return environment.spec, facts
 
 
@@ -143,6 +150,41 @@ def _against(options: RolloutOptions, spec: EnvironmentSpec, facts: Mapping[str,
     }  # fmt: skip
     require_same_world(Side("the policy", Path(), "rollout", {}, True, world), other)
     return other
+
+
+def _add_language(
+    result: RolloutResult,
+    policy: Policy,
+    options: RolloutOptions,
+    where: tuple[Callable[[], Any], Callable[[int], Any] | None],
+    journal: Journal,
+    progress: Callable[[str, int, int], None] | None,
+) -> RolloutResult:
+    """The result with the same scenes under their other texts, where these were asked for."""
+    from smolpilot.evaluation.rollout.language import language_document, language_warnings, play_told
+    from smolpilot.evaluation.rollout.results import LANGUAGE
+
+    result.document["language"] = None
+    if not options.language:
+        return result
+    make, workers = where
+    known = journal.known(LANGUAGE)
+    if known:
+        print(f"Resuming: {pluralize(len(known), 'episode')} of before under other texts.", file=sys.stderr)
+    told = play_told(
+        policy,
+        make,
+        result.runs,
+        n_action_steps=options.n_action_steps,
+        workers=workers,
+        parallel=_parallel(options, workers is not None),
+        known=known,
+        on_episode=lambda run: journal.add(run, LANGUAGE),
+        progress=progress,
+    )
+    result.document["language"] = language_document(result.runs, told)
+    result.document["warnings"] += language_warnings(policy.spec, result.runs, told)
+    return dataclasses.replace(result, told=told)
 
 
 def _add_floors(
@@ -297,8 +339,10 @@ def _print(document: dict[str, Any], options: RolloutOptions) -> None:
         said = (f"{label} {document['failures'][label]}" for label in labels)
         console.print(f"no success: {', '.join(said)}", soft_wrap=True)
     _print_floors(console, document)
-    if document["against"] is not None:
-        for said in (document["against"]["text"], *document["against"]["notes"]):
+    _print_language(console, document["language"])
+    if (against := document["against"]) is not None:
+        followed = [against["language"]["text"]] if against.get("language") else []
+        for said in (against["text"], *followed, *against["notes"]):
             console.print(said, soft_wrap=True)
     console.print(document["what_it_shows"], soft_wrap=True)
     console.print("Gate: {verdict}. {text}".format(**document["gate"]), soft_wrap=True)
@@ -348,5 +392,32 @@ def _print_floors(console: Terminal, document: Mapping[str, Any]) -> None:
         means = ", ".join(f"{row['name']} {number(row['facts'][fact], 3)}" for row in both if fact in row["facts"])
         console.print(f"mean {fact}: {means}", soft_wrap=True)
 
+
+def _print_language(console: Terminal, found: Mapping[str, Any] | None) -> None:
+    """Each scene under its texts: what was counted, and the verdict."""
+    from smolpilot.evaluation.reports import interval, percent
+    from smolpilot.evaluation.rollout.language import MEASURES
+
+    if found is None:
+        return
+    numbers = ("share", "95 % interval")
+    rows = table("texts of a scene", "of", *numbers, numbers=numbers)
+    for name in MEASURES:
+        if (row := found[name]) is not None:
+            said, noun = _MEASURES[name]
+            share = f"{row['successes']} of {row['episodes']} ({percent(row['success_rate'])})"
+            rows.add_row(said, noun, share, interval(row["interval"]))
+    console.print(rows)
+    if one := found["scenes_with_one_text"]:
+        console.print(f"{pluralize(one, 'scene')} with a single text left out", soft_wrap=True)
+    console.print(found["text"], soft_wrap=True)
+
+
+_MEASURES = {
+    "right": ("success as told", "episodes"),
+    "followed": ("every text followed", "scenes"),
+    "other": ("another goal instead", "episodes"),
+    "same": ("same goals whatever told", "scenes"),
+}
 
 VERB = Verb(RolloutOptions, run)

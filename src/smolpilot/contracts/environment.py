@@ -78,12 +78,15 @@ class Outcome:
     """How an episode ended. `success`: the goal was reached at any step. `label` is one word of the environment's for
     what happened; `facts` are numbers with names that say their unit, such as {"coverage": 0.93, "distance_m": 0.02}.
     `success_at_end`: whether the goal still held at the last step; None where success ends the episode.
+    `reached`: which of the scene's instructions, the episode's own and its alternatives, had their goals reached, in
+    the order in which they were; empty where none was, and where the environment cannot tell.
     """
 
     success: bool
     label: str
     facts: Mapping[str, float] = field(default_factory=dict)
     success_at_end: bool | None = None
+    reached: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -180,7 +180,7 @@ class SimulatedEnvironment(Environment):
         """An episode of the simulation's expert, where it has one; no image is drawn."""
         info, steps, outcome = self.simulation.demonstrate(seed, self._asked(instruction))
         self._begun = False
-        return Demonstration(self._info(info), steps, Outcome(**outcome))
+        return Demonstration(self._info(info), steps, _outcome(outcome))
 
     def _asked(self, instruction: str | None) -> str | None:
         """The instruction as the simulation is told it; UsageError for one that is not among those of the spec."""
@@ -208,7 +208,7 @@ class SimulatedEnvironment(Environment):
         if not self._begun:
             raise UsageError("The environment has no episode yet.", fix="call reset() before step()")
         found = self.simulation.run(np.asarray(actions, np.float32), images, frames)
-        outcome = None if found.outcome is None else Outcome(**found.outcome)
+        outcome = None if found.outcome is None else _outcome(found.outcome)
         return Advance(found.steps, self._observation(found.seen), outcome, found.frames)
 
     def render(self) -> Image:
@@ -220,6 +220,12 @@ class SimulatedEnvironment(Environment):
     def _observation(self, seen: Seen) -> Observation:
         state, images = seen
         return make_observation(state, images, self._instruction)
+
+
+def _outcome(found: Mapping[str, Any]) -> Outcome:
+    """How an episode ended, in the contract's types. A text for `reached` stays one: whoever plays refuses it."""
+    reached = found.get("reached", ())
+    return Outcome(**{**found, "reached": reached if isinstance(reached, str) else tuple(reached)})
 
 
 def spec_of(

@@ -87,6 +87,9 @@ class RolloutOptions:
     """Seed of the first episode; episode i starts from seed + i. Recording uses small seeds: keep away from them."""
     swap_instruction: Flag = False
     """Give each scene another of its instructions than the usual one; success is that one's goal."""
+    language: Flag = False
+    """Does the policy listen? Play each scene under its other texts, too, up to three of them, and report success
+    under the right text, the other task, and how often the text made no difference."""
     n_action_steps: Tokens | None = None
     """Execution horizon: actions run before planning again. Default: the policy's own."""
     num_steps: AtLeastOne | None = None
@@ -140,6 +143,10 @@ class RolloutOptions:
             )
         if self.untrained and self.engine != "plain":
             raise UsageError("--untrained replaces the plain network's weights.", fix="leave --engine out")
+        if self.language and self.swap_instruction:
+            raise UsageError(
+                "--language plays every scene under its own text and under others.", fix="leave --swap-instruction out"
+            )
 
 
 def _only_for_int8(engine: EngineName, calibrate_on: Path | None) -> None:

@@ -49,16 +49,18 @@ def test_the_other_instruction_keeps_the_scene_and_moves_the_goal() -> None:
         assert (there.instruction, there.alternatives) == (text, (info.instruction,))
         assert there.groups == {"color": text.split()[2]}
         _, outcome = play(env, ScriptedExpert(), seed, text)
-        assert (outcome.success, outcome.label) == (True, "named")
+        assert (outcome.success, outcome.label, outcome.reached) == (True, "named", (text,))
+        assert env.demonstrate(seed, instruction=text).outcome.reached == (text,)
         _, outcome = play(env, ScriptedExpert(info.groups["color"]), seed, text)
         assert (outcome.success, outcome.label) == (False, "other")
+        assert outcome.reached == (info.instruction,)
         assert outcome.facts["distance_m"] > 0.03
 
 
 def test_who_stands_still_runs_out_of_time() -> None:
     env = Tabletop(TabletopEnv())
     _, outcome = play(env, None, 0)
-    assert (outcome.success, outcome.label) == (False, "none")
+    assert (outcome.success, outcome.label, outcome.reached) == (False, "none", ())
     assert env.spec.labels == {"none": "ran out of time", "other": "touched another block"}
 
 

@@ -7,12 +7,14 @@ import re
 
 import pytest
 
+from smolpilot.evaluation.rates.counterfactual import Told, language_test
 from smolpilot.evaluation.rates.paired import PairedCounts, mcnemar
 from smolpilot.evaluation.rates.wording import (
     compare_all,
     compare_paired,
     compare_unpaired,
     compare_with_each,
+    listening_text,
     several_text,
     verdict_text,
 )
@@ -80,3 +82,56 @@ def test_the_sentence_on_several_has_letters() -> None:
         "Cochran's Q over all: p < 0.001. x a, y ab: policies that share a letter are not told apart"
     )
     assert "Cochran" not in several_text(["x", "y"], ["a", "b"], None)
+
+
+A, B = "touch the red one", "touch the blue one"
+
+
+def scenes(*reached: tuple[str | None, str | None]) -> list[list[Told]]:
+    """Of each scene what was reached, told A, which is its own text, and told B."""
+    return [
+        [Told(text, text == end, (end,) if end else ()) for text, end in zip((A, B), pair, strict=True)]
+        for pair in reached
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reached", "begins", "chinese"),
+    [
+        ((A, B), "The policy follows the text: told", "策略听从文字指令："),
+        ((B, A), "The policy does the opposite of what it is told: told", "策略的行为与指令相反："),
+        (
+            (B, B),
+            "The policy ignores the text in most scenes where it reaches a goal: told",
+            "策略在多数达到目标",
+        ),
+        ((B, None), "The policy is not told apart from one that ignores the text: told", "无法将策略与忽略文字指令的"),
+        (
+            (None, None),
+            "Nothing can be said about language: no goal was reached in any of 24",
+            "对语言无法作出判断：24",
+        ),
+    ],
+)
+def test_the_verdict_on_language(reached: tuple[str | None, str | None], begins: str, chinese: str) -> None:
+    found = language_test(scenes(*[reached] * 12))
+    english = listening_text(found)
+    assert english.startswith(begins)
+    said = listening_text(found, "zh")
+    assert said.startswith(chinese)
+    assert not re.search("better|worse", english)
+    numbers = r"[+-]?\d+(?:\.\d+)?"
+    assert sorted(re.findall(numbers, said)) == sorted(re.findall(numbers, english))
+
+
+def test_the_verdict_on_language_has_counts_interval_and_test() -> None:
+    text = listening_text(language_test(scenes(*[(A, B)] * 9, *[(A, A)] * 2, (None, None))))
+    assert text == (
+        "The policy follows the text: told a scene's own text, it reached that goal in 11 of 12 scenes, told another "
+        "text in 2 (difference +75 points, 95 % interval +32.6 to +91.1; p = 0.004, McNemar, exact). Every text was "
+        "followed in 9 of 12 scenes (75 %, 95 % interval 42.8 to 94.5 %); it reached the same goals, whatever it was "
+        "told, in 2 of 12 (16.7 %, 95 % interval 2.1 to 48.4 %), and some goal under every text in 11."
+    )
+    unknown = language_test([[Told(A, True, ()), Told(B, False, ())]] * 4)
+    assert listening_text(unknown).startswith("Whether the policy follows the text is not known: the environment does")
+    assert listening_text(unknown, "zh").startswith("无法得知策略是否听从文字指令")

@@ -134,4 +134,5 @@ class Tabletop(Environment):
 
 def _outcome(info: dict[str, Any]) -> Outcome:
     label = "none" if info["reached"] is None else "named" if info["success"] else "other"
-    return Outcome(info["success"], label, {"distance_m": info["distance"]})
+    reached = () if info["reached"] is None else (instruction_of(info["reached"]),)
+    return Outcome(info["success"], label, {"distance_m": info["distance"]}, reached=reached)

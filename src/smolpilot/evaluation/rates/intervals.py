@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,37 @@ def rate_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -
         return Interval(0.0, 1.0)
     found = binomtest(successes, trials).proportion_ci(confidence, method="exact")
     return Interval(float(found.low), float(found.high))
+
+
+def clustered_interval(successes: Sequence[int], trials: Sequence[int], confidence: float = CONFIDENCE) -> Interval:
+    """Interval of a rate whose trials come in clusters, such as the episodes of one scene under each of its texts.
+
+    successes, trials: of each cluster. Korn and Graubard's: Clopper-Pearson with the number of independent trials that
+    would vary as much as the clusters do; here never more than the trials, and never fewer than the clusters are worth,
+    which is also what counts where all succeed or none, and nothing tells how alike a cluster's trials are. The
+    bootstrap of whole clusters knows of no failure where it saw none: of 50 pairs at a true rate of 0.98 its 95 %
+    interval covers it in two of three cases. Source: E. Korn, B. Graubard, Survey Methodology 24 (1998).
+    """
+    from scipy.stats import beta, t
+
+    for one, of in zip(successes, trials, strict=True):
+        check_counts(one, of)
+    hits, tried = np.asarray(successes, np.float64), np.asarray(trials, np.float64)
+    total, clusters = float(tried.sum()), int(np.count_nonzero(tried))
+    if total == 0:
+        return Interval(0.0, 1.0)
+    rate = float(hits.sum()) / total
+    fewest = total**2 / float((tried**2).sum())
+    effective = fewest
+    if clusters > 1 and 0 < rate < 1:
+        variance = clusters / (clusters - 1) * float(((hits - rate * tried) ** 2).sum()) / total**2
+        tail = (1 + confidence) / 2
+        worth = float(t.ppf(tail, total - 1) / t.ppf(tail, clusters - 1)) ** 2 * rate * (1 - rate)
+        effective = total if variance * total <= worth else max(fewest, worth / variance)
+    reached, missed = rate * effective, (1 - rate) * effective
+    low = float(beta.ppf((1 - confidence) / 2, reached, missed + 1)) if rate > 0 else 0.0
+    high = float(beta.ppf((1 + confidence) / 2, reached + 1, missed)) if rate < 1 else 1.0
+    return Interval(low, high)
 
 
 def rate_row(successes: int, episodes: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from smolpilot.common.text import pluralize
 
+from .counterfactual import LanguageTest, Listening, Share
 from .intervals import Interval, difference_interval, rate_interval
 from .paired import PairedCounts, mcnemar, tango_interval
 from .power import ALPHA, RECIPE_SEEDS, RecipeError, episodes_needed, recipe_rate, smallest_difference
@@ -181,6 +182,70 @@ def verdict_text(
     return (
         f"{said} and {decided} the best floor, {name}, with {reached} of {played} on the same seeds "
         f"({_p_text(found.p_value)}, {found.test})."
+    )
+
+
+_LISTENING: Mapping[Listening, tuple[str, str]] = {
+    "follows": ("The policy follows the text", "策略听从文字指令"),
+    "opposes": ("The policy does the opposite of what it is told", "策略的行为与指令相反"),
+    "ignores": (
+        "The policy ignores the text in most scenes where it reaches a goal", "策略在多数达到目标的场景中忽略文字指令",
+    ),
+    "not told apart": (
+        "The policy is not told apart from one that ignores the text", "无法将策略与忽略文字指令的策略区分",
+    ),
+}  # fmt: skip
+
+
+def listening_text(found: LanguageTest, language: Language = "en") -> str:
+    """The verdict of the language test: what was decided, on what grounds, and in how many scenes it shows."""
+    if language == "zh":
+        return _listening_zh(found)
+    followed = f"Every text was followed in {_share_text(found.followed, 'scenes')}"
+    if found.decision == "nothing reached":
+        return (
+            "Nothing can be said about language: no goal was reached in any of "
+            f"{pluralize(found.right.episodes, 'episode')}, whatever the policy was told."
+        )
+    if found.decision == "not known":
+        return (
+            "Whether the policy follows the text is not known: the environment does not say which goals were reached. "
+            f"{followed}."
+        )
+    effect, (low, high) = found.effect, found.interval
+    return (
+        f"{_LISTENING[found.decision][0]}: told a scene's own text, it reached that goal in "
+        f"{effect.both + effect.only_a} of {pluralize(effect.episodes, 'scene')}, told another text in "
+        f"{effect.both + effect.only_b} (difference {100 * effect.difference:+.3g} points, 95 % interval "
+        f"{100 * low:+.1f} to {100 * high:+.1f}; {_p_text(found.p_value)}, McNemar, exact). {followed}; it reached the "
+        f"same goals, whatever it was told, in {_share_text(found.same)}, and some goal under every text in "
+        f"{found.reaching}."
+    )
+
+
+def _share_text(share: Share, noun: str = "") -> str:
+    whole = f"{share.episodes}{f' {noun}' if noun else ''}"
+    return f"{share.successes} of {whole} ({percent(share.rate)}, 95 % interval {_span(*share.interval)})"
+
+
+def _listening_zh(found: LanguageTest) -> str:
+    def share(one: Share) -> str:
+        low, high = one.interval
+        span = f"95 % 置信区间 {100 * low:.1f} 至 {100 * high:.1f} %"
+        return f"{one.episodes} 个场景中有 {one.successes} 个（{percent(one.rate)}，{span}）"
+
+    if found.decision == "nothing reached":
+        return f"对语言无法作出判断：{found.right.episodes} 个回合中无论给出什么指令，都没有达到任何目标。"
+    followed = f"所有指令都被执行的场景：{share(found.followed)}"
+    if found.decision == "not known":
+        return f"无法得知策略是否听从文字指令：环境未说明达到了哪些目标。{followed}。"
+    effect, (low, high) = found.effect, found.interval
+    return (
+        f"{_LISTENING[found.decision][1]}：给出场景自身的指令时，{effect.episodes} 个场景中有 "
+        f"{effect.both + effect.only_a} 个达到该目标，给出另一条指令时有 {effect.both + effect.only_b} 个"
+        f"（差值 {100 * effect.difference:+.3g} 个百分点，95 % 置信区间 {100 * low:+.1f} 至 {100 * high:+.1f}；"
+        f"{_p_text(found.p_value)}，McNemar 精确检验）。{followed}；无论给出什么指令都达到相同目标的场景："
+        f"{share(found.same)}；在每条指令下都达到某个目标的场景：{found.reaching} 个。"
     )
 
 

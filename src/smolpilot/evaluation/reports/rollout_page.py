@@ -11,12 +11,21 @@ from smolpilot.common.json_input import to_plain
 from smolpilot.datasets.simulation_record import simulation_facts
 from smolpilot.evaluation.offline.metrics_document import to_json
 from smolpilot.evaluation.rates.intervals import rate_row
-from smolpilot.evaluation.rollout.results import EPISODES, RESULTS, VIDEO, failure_text, mean_facts, run_document
+from smolpilot.evaluation.rollout.results import (
+    EPISODES,
+    LANGUAGE,
+    RESULTS,
+    VIDEO,
+    failure_text,
+    mean_facts,
+    run_document,
+)
 from smolpilot.evaluation.rollout.tiled_video import write_video
 
 from . import sentences
 from .charts import Axis, Figure, Row, interval_rows, stacked_rows
 from .episode_videos import Videos, write_episode_videos
+from .language_section import language_section
 from .offline_charts import latency_chart
 from .report_page import REPORT, Plots, policy_name, render
 from .texts import Text, known, say
@@ -34,6 +43,9 @@ def write_rollout_report(folder: Path, result: RolloutResult) -> None:
     (folder / RESULTS).write_text(to_json(result.document), encoding="utf-8")
     lines = [f"{json.dumps(to_plain(run_document(run)))}\n" for run in result.runs]
     (folder / EPISODES).write_text("".join(lines), encoding="utf-8")
+    if result.told:
+        lines = [f"{json.dumps(to_plain(run_document(run)))}\n" for run in result.told]
+        (folder / LANGUAGE).write_text("".join(lines), encoding="utf-8")
     if any(run.images for run in result.runs):
         write_video(folder / VIDEO, result.runs, result.spec.rate, result.spec.labels)
     episodes = write_episode_videos(folder, result)
@@ -63,6 +75,7 @@ def rollout_page(document: dict[str, Any], folder: Path, episodes: Mapping[int, 
         paired_chart=_paired_chart(contenders, plots),
         groups=_groups(document, plots),
         moments=_moments(document, plots),
+        language=language_section(document, plots),
         gate=sentences.gate_sentence(document["gate"]) if document.get("gate") else None,
         labels={label: failure_text(document, label) for label in document["failures"]},
         failures=_failures(document, folder, episodes, videos),

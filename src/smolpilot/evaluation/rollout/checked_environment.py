@@ -33,6 +33,7 @@ class CheckedEnvironment:
         # Others draw at every step, and are not to be told of images in `reset`.
         self._blind = not images and hasattr(environment, "run")
         self._shape: tuple[int, ...] | None = None
+        self._own, self._texts = "", frozenset[str]()  # the episode's instruction, and all of its scene
 
     def reset(self, seed: int, instruction: str | None = None) -> tuple[Observation, EpisodeInfo]:
         """The start of the episode of that seed."""
@@ -43,6 +44,9 @@ class CheckedEnvironment:
             asked |= {"images": "never"} if self._blind else {}
             observation, info = self.environment.reset(seed, **asked)
         self._check_info(info, "reset", "an observation and an EpisodeInfo")
+        if instruction is not None:
+            self._check(info.instruction == instruction, f"reset(..., instruction={instruction!r})", info.instruction,
+                        "an episode with the instruction that was asked for")  # fmt: skip
         return self._seen(observation), info
 
     def demonstrate(self, seed: int, instruction: str | None = None) -> Demonstration:
@@ -63,8 +67,9 @@ class CheckedEnvironment:
         self._check(
             isinstance(info.groups, Mapping), "EpisodeInfo.groups", info.groups, "group -> this episode's value"
         )
-        several = not isinstance(info.alternatives, str)
+        several = _are_texts(info.alternatives)
         self._check(several, "EpisodeInfo.alternatives", info.alternatives, "a tuple of texts")
+        self._own, self._texts = info.instruction, frozenset((info.instruction, *info.alternatives))
 
     def step(self, action: npt.NDArray[np.float32]) -> tuple[Observation, Outcome | None]:
         """The environment's answer to an action."""
@@ -106,6 +111,16 @@ class CheckedEnvironment:
                 self._check(_is_number(value), f"Outcome.facts[{name!r}]", value, "a finite number")
             truth = outcome.success_at_end is None or isinstance(outcome.success_at_end, bool | np.bool_)
             self._check(truth, "Outcome.success_at_end", outcome.success_at_end, "True, False or None")
+            self._check_reached(outcome)
+
+    def _check_reached(self, outcome: Outcome) -> None:
+        reached = outcome.reached
+        self._check(_are_texts(reached), "Outcome.reached", reached, "a tuple of instructions")
+        texts = " or ".join(map(shown, sorted(self._texts)))
+        self._check(self._texts.issuperset(reached), "Outcome.reached", reached, f"instructions of this scene: {texts}")
+        if outcome.success and reached:
+            expected = f"{shown(self._own)}, whose goal was reached, among them"
+            self._check(self._own in reached, "Outcome.reached", reached, expected)
 
     def render(self) -> Image:
         """An image of now, as large as the others of the episode."""
@@ -167,6 +182,10 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(float(value)) and not isinstance(value, str)
     except (TypeError, ValueError, OverflowError):
         return False
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(text, str) for text in value)
 
 
 def _form(image: npt.NDArray[Any]) -> str:

@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,16 +30,23 @@ from .results import CRASHED, Run, summarize_runs
 if TYPE_CHECKING:
     from smolpilot.contracts import Environment, EnvironmentSpec, Observation, Outcome, Policy
 
+type Asked = tuple[int, str]
+"""A seed, and the instruction of its scene that is to be given."""
+
 PARALLEL = 50  # environments stepped together: one forward pass plans for all of them
 
 
 @dataclass(frozen=True)
 class RolloutResult:
-    """All episodes in order of their seeds, the document of results.json made from them, and the environment."""
+    """All episodes in order of their seeds, the document of results.json made from them, and the environment.
+
+    told: the same scenes under their other texts, where the policy played these, too (`language.play_told`).
+    """
 
     runs: list[Run]
     document: dict[str, Any]
     spec: EnvironmentSpec
+    told: list[Run] = field(default_factory=list)
 
 
 def rollout(
@@ -124,9 +131,15 @@ def rollout(
     return RolloutResult(runs, document, own)
 
 
-def play(policy: Policy, pool: Pool, seeds: Sequence[int], *, swap: bool = False) -> Iterator[Run]:
-    """The episodes of these seeds as they end, in the environments of a pool; what `rollout` counts, and others."""
-    yield from _Episodes(policy, pool, policy.spec.n_action_steps, swap=swap, instruction=None).play(seeds, ())
+def play(
+    policy: Policy, pool: Pool, seeds: Sequence[int | Asked], *, swap: bool = False, n_action_steps: int | None = None
+) -> Iterator[Run]:
+    """The episodes of these seeds as they end, in the environments of a pool; what `rollout` counts, and others.
+
+    A seed with one of its scene's instructions asks for that one.
+    """
+    horizon = policy.spec.n_action_steps if n_action_steps is None else n_action_steps
+    yield from _Episodes(policy, pool, horizon, swap=swap, instruction=None).play(seeds, ())
 
 
 def _crashes(runs: Sequence[Run]) -> list[str]:
@@ -141,6 +154,9 @@ def _crashes(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+type _Waiting = tuple[int, str | None]
+
+
 class _Episodes:
     """Plays episodes in the environments of a pool: where one ends, the next begins; a batch plans for all that run."""
 
@@ -149,18 +165,19 @@ class _Episodes:
         self._swap, self._instruction = swap, instruction
         self._running: dict[int, _Episode] = {}  # by the place of its environment
 
-    def play(self, seeds: Sequence[int], recorded: Collection[int]) -> Iterator[Run]:
+    def play(self, seeds: Sequence[int | Asked], recorded: Collection[int]) -> Iterator[Run]:
         """The runs of the seeds as they end; those of the `recorded` ones keep their images."""
-        waiting = deque(seeds)
+        waiting: deque[_Waiting] = deque((one, None) if isinstance(one, int) else one for one in seeds)
         self._policy.reset()
         while waiting or self._running:
             free = [place for place in range(len(self._pool.environments)) if place not in self._running]
             begun = [place for place, _ in zip(free, range(len(waiting)), strict=False)]
             for place in begun:
-                seed = waiting.popleft()
-                self._running[place] = _Episode(seed, History(self._policy.spec.n_obs_steps), seed in recorded)
+                seed, text = waiting.popleft()
+                history = History(self._policy.spec.n_obs_steps)
+                self._running[place] = _Episode(seed, history, seed in recorded, text)
             yield from self._done(begun, self._begin, waiting)
-            places = sorted(self._running, key=lambda place: self._running[place].seed)
+            places = sorted(self._running, key=lambda place: self._running[place].order)
             if places:
                 self._plan(places)
                 yield from self._done(places, self._act, waiting)
@@ -189,7 +206,7 @@ class _Episodes:
             episode.chunk, episode.run.plans = chunk, episode.run.plans + 1
             episode.run.planning_s += took / len(episodes)
 
-    def _done(self, places: Sequence[int], work: Callable[[int], None], waiting: deque[int]) -> Iterator[Run]:
+    def _done(self, places: Sequence[int], work: Callable[[int], None], waiting: deque[_Waiting]) -> Iterator[Run]:
         """Do the work in all environments, and give the runs that ended or failed in it."""
         results = self._pool.each(places, work)
         for place, result in zip(places, results, strict=True):
@@ -200,7 +217,7 @@ class _Episodes:
                 run = self._running.pop(place).failed(result)
                 for other in lost:
                     if other in self._running:
-                        waiting.appendleft(self._running.pop(other).seed)
+                        waiting.appendleft(self._running.pop(other).asked)
                 yield run
             elif self._running[place].over:
                 yield self._running.pop(place).run
@@ -209,16 +226,26 @@ class _Episodes:
 class _Episode:
     """One episode: its environment, what the policy sees of it now, and how it went."""
 
-    def __init__(self, seed: int, history: History, recorded: bool) -> None:
+    def __init__(self, seed: int, history: History, recorded: bool, text: str | None) -> None:
+        """text: the instruction of the scene that is asked for; None: its own."""
         self.seed, self.over = seed, False
-        self._history, self._recorded = history, recorded
-        self.run = Run(seed, "")
+        self._history, self._recorded, self._text = history, recorded, text
+        self.run = Run(seed, text or "")
         self.chunk: npt.NDArray[np.float32] = np.zeros((0, 0), np.float32)
+
+    @property
+    def asked(self) -> _Waiting:
+        return self.seed, self._text
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """What decides about its place in a batch."""
+        return self.seed, self._text or ""
 
     def begin(self, play: CheckedEnvironment, swap: bool, instruction: str | None) -> None:
         """Start it; `swap` takes the scene's alternative, `instruction` replaces its own one."""
         self._play, self._spec = play, play.environment.spec
-        observation, info = play.reset(self.seed)
+        observation, info = play.reset(self.seed, self._text)
         if swap:
             others = tuple(info.alternatives)
             if not others:
@@ -230,6 +257,7 @@ class _Episode:
             observation, info = play.reset(self.seed, others[0])
         self.run.instruction = info.instruction if instruction is None else instruction
         self.run.groups = {str(group): str(value) for group, value in info.groups.items()}
+        self.run.alternatives = list(dict.fromkeys(one for one in info.alternatives if one != info.instruction))
         self._see(observation)
         if self._recorded:
             self.run.images.append(play.render())

@@ -16,6 +16,7 @@ from smolpilot.evaluation.rates.wording import compare_all, compare_paired, comp
 
 from .eval_info import EVAL_INFO, read_eval_info
 from .floors import comparison_document, paired_document
+from .language import compare_followed
 from .results import RESULTS, read_results
 
 FORMAT = "smolpilot-comparison/1"
@@ -124,7 +125,12 @@ def compare_against(own: Mapping[str, Any], other: Side) -> dict[str, Any]:
         about = comparison_document(compare_unpaired("the policy", name, mine.counts, other.counts))
     row = other.row()
     row["rate_interval"] = row.pop("interval")  # `interval` is the difference's, as in `paired`
-    return {**row, **about, "notes": notes_on(mine, other)}
+    found, notes = {**row, **about}, notes_on(mine, other)
+    if own.get("language") and other.world.get("language"):
+        found["language"] = compare_followed(own, other.world, name)
+        if found["language"] is None:
+            notes.append(f"{_of(other)} has other scenes or texts: how the texts are followed is not compared.")
+    return {**found, "notes": notes}
 
 
 def require_same_world(first: Side, second: Side) -> None:

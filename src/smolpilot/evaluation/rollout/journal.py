@@ -12,7 +12,7 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.json_input import parse_json, read_json_object, to_plain
 from smolpilot.common.text import shown
 
-from .results import EPISODES, Run, run_document
+from .results import EPISODES, LANGUAGE, Run, run_document
 
 _SETTINGS = "settings.json"
 
@@ -29,26 +29,27 @@ class Journal:
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / _SETTINGS).write_text(json.dumps(plain), encoding="utf-8")
-        self._lines = (self.folder / EPISODES).open("a", encoding="utf-8")
+        self._lines = {name: (self.folder / name).open("a", encoding="utf-8") for name in (EPISODES, LANGUAGE)}
 
-    def known(self) -> list[Run]:
-        """The episodes that have ended; a line that was cut off is none."""
-        content = (self.folder / EPISODES).read_bytes()
+    def known(self, name: str = EPISODES) -> list[Run]:
+        """The episodes that have ended; a line that was cut off is none. name: LANGUAGE for those of other texts."""
+        content = (self.folder / name).read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) < len(content):
-            self._lines.truncate(len(whole))
+            self._lines[name].truncate(len(whole))
         return [Run(**parse_json(line)) for line in whole.splitlines()]
 
-    def add(self, run: Run) -> None:
+    def add(self, run: Run, name: str = EPISODES) -> None:
         """Write an episode that has ended; it outlives a kill."""
-        self._lines.write(json.dumps(to_plain(run_document(run))) + "\n")
-        self._lines.flush()
+        self._lines[name].write(json.dumps(to_plain(run_document(run))) + "\n")
+        self._lines[name].flush()
 
     def close(self, *, ended: bool) -> int:
         """Close the file, and count the episodes that it keeps: none where the rollout has ended, whose results hold
         them all; then the folder goes."""
-        self._lines.close()
-        kept = 0 if ended else (self.folder / EPISODES).read_bytes().count(b"\n")
+        for file in self._lines.values():
+            file.close()
+        kept = 0 if ended else sum((self.folder / name).read_bytes().count(b"\n") for name in self._lines)
         if not kept:
             shutil.rmtree(self.folder, ignore_errors=True)
         return kept

@@ -19,6 +19,7 @@ from smolpilot.evaluation.rates.wording import planning_text
 CRASHED = "crashed"  # the label of an episode whose simulation failed
 FORMAT = "smolpilot-rollout/2"
 RESULTS, VIDEO, EPISODES = "results.json", "video.mp4", "episodes.jsonl"
+LANGUAGE = "episodes_language.jsonl"  # the same scenes under their other texts
 _FIRST = "smolpilot-rollout/1"
 # What the first format called failures, and what they meant.
 _FIRST_LABELS = {"other": "reached another goal", "none": "reached none in time"}
@@ -39,6 +40,8 @@ class Run:
     plans: int = 0  # chunks that were planned
     planning_s: float = 0.0  # its share of the time that planning took
     error: str = ""  # why the simulation failed, where it did
+    alternatives: list[str] = field(default_factory=list)  # the scene's other instructions
+    reached: list[str] = field(default_factory=list)  # whose goals were reached, in that order; see Outcome
     images: list[Image] = field(default_factory=list, repr=False)
 
     def end(self, outcome: Outcome) -> None:
@@ -46,6 +49,7 @@ class Run:
         self.label, self.success = str(outcome.label), bool(outcome.success)
         self.success_at_end = self.success if outcome.success_at_end is None else bool(outcome.success_at_end)
         self.facts = {name: float(value) for name, value in outcome.facts.items()}
+        self.reached = list(outcome.reached)
 
 
 def summarize_runs(runs: Sequence[Run], header: Mapping[str, Any]) -> dict[str, Any]:
