@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from smolpilot.common.option_types import Amount, AtLeastOne, Flag, Pairs, Seed
+from smolpilot.common.option_types import Amount, AnyAmount, AtLeastOne, Flag, Pairs, Seed
 from smolpilot.common.text import json_text
 
 from .parsing.tables import table
@@ -52,11 +53,34 @@ class EnvCheckOptions:
 
 
 @dataclass(kw_only=True)
+class EnvReplayOptions:
+    """Write a video of an episode's joints on a simulated arm, beside the recording's own images.
+
+    Joints are set, not driven. Where the two sides differ, units, signs or the calibration are not what they are taken
+    for."""
+
+    dataset: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATASET")]
+    """LeRobot dataset folder of that arm."""
+    out: Path
+    """The video, mp4; it must not exist."""
+    env: str = "so101"
+    """The simulation that shows the arm."""
+    env_settings: Pairs = field(default_factory=dict)
+    """Settings of the environment."""
+    episode: AnyAmount = 0
+    """Which one."""
+    units: Pairs = field(default_factory=dict)
+    """Units of the dataset's joints where they differ from the profile's, as `all=rad`."""
+    env_python: Path | None = None
+    """Interpreter that has the simulation, where smolpilot's has not."""
+
+
+@dataclass(kw_only=True)
 class EnvInstallOptions:
     """Make an interpreter that has a simulation and nothing of smolpilot, with pinned packages, for `rollout`."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """The environment: `aloha` or `pusht`."""
+    """The environment: `aloha`, `pusht` or `so101`."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder of the new virtual environment; it must not exist."""
 
@@ -119,6 +143,26 @@ def check(options: EnvCheckOptions) -> int:
     return int(gate.verdict == "failed")
 
 
+def replay(options: EnvReplayOptions) -> None:
+    """Write the video."""
+    from smolpilot.common.progress import progress_bar
+    from smolpilot.environments.making import named_task
+    from smolpilot.environments.replaying import replay_joints
+    from smolpilot.environments.worker_process import interpreter
+
+    name, settings = named_task(options.env, options.env_settings)
+    python = interpreter(options.env_python) if options.env_python is not None else None
+    with progress_bar() as progress:
+        shown = replay_joints(
+            options.dataset, options.out, name=name, settings=settings, episode=options.episode,
+            units=dict(options.units), python=python, progress=progress,
+        )  # fmt: skip
+    for note in shown.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    beside = f", beside {', '.join(shown.cameras)}" if shown.cameras else ""
+    print(f"{options.out}: {shown.frames} frames of {name}{beside}: “{shown.instruction}”")
+
+
 def _what(options: EnvCheckOptions, name: str) -> str:
     """What the numbers of failed episodes are."""
     from smolpilot.environments.installing import SIMULATORS, simulator
@@ -140,6 +184,7 @@ def install(options: EnvInstallOptions) -> None:
     print(f"Next: smolpilot rollout POLICY --env {options.name} --env-python {options.out} --out OUT")
 
 
+REPLAY = Verb(EnvReplayOptions, replay)
 CHECK = Verb(EnvCheckOptions, check)
 LIST = Verb(EnvListOptions, list_environments)
 INSTALL = Verb(EnvInstallOptions, install)

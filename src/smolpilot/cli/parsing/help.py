@@ -18,10 +18,10 @@ from .arguments import Field, fields_of
 
 # An option means the same in every verb, so it stands in the same group everywhere. Order: that of use; `*`: essential.
 GROUPS = {
-    "data": "config* dataset* mixture balance order stages* episodes* every max_frames env* env_settings env_python "
-    "swap_instruction language floors mixed_rendering instruction* units* robot* robot_type features without feature "
-    "parts rename set undo to seed frames findings check ungated expert colors target noise vary_timing keep_failures "
-    "demonstrations rollouts tolerance recompute strict keep_times",
+    "data": "config* dataset* mixture balance order stages* episodes* episode every max_frames env* env_settings "
+    "env_python swap_instruction language floors mixed_rendering instruction* units* robot* robot_type "
+    "features without feature parts rename set undo to seed frames findings check ungated expert colors "
+    "target noise vary_timing keep_failures demonstrations rollouts tolerance recompute strict keep_times",
     "motion": "go* unattended* hold_to_run* speed* start_pose seconds*",
     "schedule": "schedule* merge refill rate realtime",
     "model": "policy* preset* from_scratch* train_expert_only* freeze_vision lora* lora_alpha lora_targets tokenizer "

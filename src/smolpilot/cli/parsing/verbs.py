@@ -43,6 +43,7 @@ _ROWS = (
     ("env", "", "simulated environments: which work here, and interpreters for others"),
     ("env list", "env:LIST", "list the environments, whether each works here, and how to install it"),
     ("env check", "env:CHECK", "let an environment's own expert play: does it succeed here?"),
+    ("env replay", "env:REPLAY", "show a dataset's joints on a simulated arm, beside its own images, as a video"),
     ("env install", "env:INSTALL", "make an interpreter that has a simulation, for `rollout` to use"),
     ("plugins", "plugins", "list policies, environments and robots by name, also those of other packages"),
     ("dataset", "", "inspect, convert, check, repair, edit and view datasets"),

@@ -181,6 +181,15 @@ class Server:
     def _do_render(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, {"frame": self._simulations[header["slot"]].render()}
 
+    def _do_pose(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is seen with the joints at each of the states [k, S]."""
+        simulation = self._simulations[header["slot"]]
+        frames = []
+        for state in arrays["states"]:
+            simulation.pose(state)
+            frames.append(simulation.render())
+        return {}, {"frames": np.stack(frames)}
+
     def _do_close(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         self._simulations.pop(header["slot"]).close()
         return {}, {}

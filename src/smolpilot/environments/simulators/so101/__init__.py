@@ -24,6 +24,7 @@ from .tasks import Goal, Judge, Scene, check_choice, draw
 NEEDS = "so101-nexus"
 PINS = ("so101-nexus==0.10.0", "mujoco==3.8.1", "numpy==2.2.6")
 EXPERT = True
+POSES = True  # its arm can be shown at joints that were recorded
 CAMERAS = ("front", "wrist")
 _MOST = 10_000
 _START = (0.0, -75.0, 45.0, 83.0, 0.0, 15.0)  # in the robot's units: folded, 11 cm above the table

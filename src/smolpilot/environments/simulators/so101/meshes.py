@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ def coarse_mesh(path: Path, grid: float = GRID_M) -> tuple[Any, Any]:
     content = path.read_bytes()
     kept = _cache() / f"{hashlib.sha256(content).hexdigest()[:24]}-{grid * 1e3:g}mm.npz"
     try:
-        with np.load(kept, allow_pickle=False) as stored:
+        with kept.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return stored["vertices"], stored["triangles"]
-    except (OSError, ValueError, KeyError):  # none yet, or a broken one
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # none yet, or a broken one
         made = clustered(read_stl(content), grid)
     _keep(kept, *made)
     return made
