@@ -106,7 +106,7 @@ def with_language(
     document: Mapping[str, Any], texts: Sequence[str] = ("lift the cube", "lift the ball")
 ) -> dict[str, Any]:
     """The same with the test of two texts in each scene: of three scenes one is followed, one is not, one is deaf."""
-    runs, told = [], []
+    runs, told = list[Run](), list[Run]()
     for number, run in enumerate(document["runs"]):
         reached = ((texts[0], texts[1]), (texts[1], texts[0]), (texts[0], texts[0]))[number % 3]
         for text, end, kept in zip(texts, reached, (runs, told), strict=True):

@@ -128,11 +128,11 @@ def test_the_bootstrap_does_not_cover_near_one_and_this_does() -> None:
     rng = np.random.default_rng(2)
     trials = np.full(50, 2.0)
     covered = np.zeros(2, int)
-    for _ in range(60):
+    for _ in range(30):
         hits = np.where(rng.random(50) < 0.98, 2.0, 0.0)
         for place, (low, high) in enumerate(
             (episode_bootstrap(hits, trials), clustered_interval([int(one) for one in hits], [2] * 50))
         ):
             covered[place] += low <= 0.98 <= high
-    assert covered[0] < 50
-    assert covered[1] >= 55
+    assert covered[0] < 25
+    assert covered[1] >= 28
