@@ -251,6 +251,13 @@ COMMANDS: dict[str, Run | Read] = {
     "env check pusht --episodes 206": Run({"206": "2"}),
     "env check aloha --env-settings task=insertion --episodes 50 --jobs 2":
         Read("takes a quarter of a minute: tests/environments/gates/test_gate.py has a shorter one"),
+    "env check so101/pick_up": Run(more="--episodes 1"),
+    "record --env so101 --expert --env-settings task=touch,pick_up colors=red,blue shapes=cube things=2 width=128 "
+    "height=96 --episodes 400 --jobs 2 --out data/so101":
+        Run({"width=128": "width=32", "height=96": "height=24", "400": "2"}),
+    "rollout BUNDLE --env so101/pick_up --episodes 50 --jobs 2 --out reports/so101":
+        Read("needs a policy of that robot: tests/environments/simulated/test_so101.py has one without weights"),
+    "env replay data/so101 --episode 3 --out replay.mp4": Run({"--episode 3": "--episode 1"}),
     "env install aloha sims/aloha": Read("needs the package index: tests/cli/test_env_cli.py runs it without"),
 }  # fmt: skip
 

@@ -16,8 +16,8 @@ from .takes import Progress
 
 TABLETOP = "tabletop"
 _EPISODES, _TABLETOP_EPISODES = 50, 300
-_NOISE = {TABLETOP: 0.03, "aloha": 0.005}  # rad
-_PACE = {"aloha": 0.1}
+_NOISE = {TABLETOP: 0.03, "aloha": 0.005, "so101": 0.3}  # rad, rad, degrees
+_PACE = {"aloha": 0.1, "so101": 0.1}
 
 
 def record_demonstrations(options: RecordOptions, progress: Progress | None = None) -> RecordSummary:

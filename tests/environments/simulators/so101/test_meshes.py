@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,14 @@ import pytest
 from smolpilot.environments.simulators.so101.meshes import clustered, coarse_mesh, read_stl
 
 
-def stl(corners: np.ndarray) -> bytes:
+def stl(corners: Any) -> bytes:
     """A binary STL of triangles [F, 3, 3]."""
     record = np.zeros(len(corners), np.dtype([("n", "<f4", 3), ("c", "<f4", (3, 3)), ("a", "<u2")]))
     record["c"] = corners
     return b"\0" * 80 + len(corners).to_bytes(4, "little") + record.tobytes()
 
 
-def sphere(count: int = 48) -> np.ndarray:
+def sphere(count: int = 48) -> Any:
     """A sphere of 2 cm in triangles [F, 3, 3]."""
     polar, around = np.linspace(0, np.pi, count), np.linspace(0, 2 * np.pi, count)
     grid = 0.02 * np.stack([

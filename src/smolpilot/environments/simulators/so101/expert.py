@@ -183,10 +183,12 @@ class Expert:
                 return np.array([x, y, shape.half_height + BIN_HEIGHT_M + more])
 
         tool, yaw = self._held_at(), self._now()[1]
-        yield from self._go(tool, lambda: above(0.045), yaw)
+        yield from self._go(tool, lambda: above(0.045), yaw, carrying=True)
+        if not self._carries():
+            return
         tool = self._held_at()
         down = 0.001 if self._goal.task == "stack" else -0.012
-        yield from self._go(tool, lambda: above(down), yaw, slow=0.4)
+        yield from self._go(tool, lambda: above(down), yaw, slow=0.4, carrying=True)
         yield from self._wait(5)
         yield from self._grip(self._arm.gripper(2 * shape.half_width + 0.016))
         yield from self._rise(0.06)
@@ -244,10 +246,13 @@ class Expert:
         yield from self._go(tool, lambda: np.array([at[0], at[1], max(at[2], 0.09)]), yaw)
 
     def _go(
-        self, tool: Any, point: Any, yaw: float, *, gripper: float | None = None, slow: float = 1.0
-    ) -> Iterator[Any]:
-        """In a straight line, at a limited speed, to where `point()` is by then."""
+        self, tool: Any, point: Any, yaw: float, *, gripper: float | None = None, slow: float = 1.0,
+        carrying: bool = False,
+    ) -> Iterator[Any]:  # fmt: skip
+        """In a straight line, at a limited speed, to where `point()` is by then; or until what is carried is lost."""
         for _ in range(120):
+            if carrying and not self._carries():
+                return
             at, now = self._commanded(tool)
             way, turn = point() - at, _wrapped(yaw - now)
             far = float(np.linalg.norm(way))

@@ -93,7 +93,7 @@ def build(mujoco: Any, msaa: int, size: tuple[int, int]) -> Any:
     for mesh in spec.meshes:
         name = Path(mesh.file).stem
         mesh.name = name
-        if "gripper" not in name:  # those that touch things stay as they are
+        if "_part" not in name:  # those that touch things stay as they are
             vertices, triangles = coarse_mesh(folder / "assets" / mesh.file)
             mesh.file, mesh.uservert, mesh.userface = "", vertices.reshape(-1), triangles.reshape(-1)
     spec.option.timestep = TIMESTEP_S
