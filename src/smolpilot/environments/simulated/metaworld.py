@@ -53,9 +53,9 @@ def make_metaworld(
 
     task: with or without `-v3`. Success is Meta-World's own, at any instant, and ends the episode as in `lerobot-eval`
     (unless `end_on_success=false`). cameras: `corner2` is where LeRobot puts it, and upright. width, height: of each
-    image, px. shadows, msaa (samples a pixel): how images are drawn, by default as LeRobot does; `shadows=false` is many
-    times as fast. wording: whose text of the task a policy is told, unless it is given as `instruction`; LeRobot's are
-    read from an installed lerobot. UsageError without Meta-World, which wants an interpreter of its own.
+    image, px. shadows, msaa (samples a pixel): how images are drawn, by default as LeRobot does; `shadows=false` is
+    several times as fast. wording: whose text of the task a policy is told, unless it is given as `instruction`;
+    LeRobot's are read from an installed lerobot. UsageError without Meta-World, which wants an interpreter of its own.
     """
     said = instruction or (_lerobot_text(full_name(task)) if wording == "lerobot" else TEXTS[full_name(task)])
     simulation = where.simulate("metaworld", {
