@@ -39,7 +39,7 @@ class Simulation(Protocol):
 
     They raise ValueError(found, expected, fix) for what the user can put right. `facts`: rate, max_steps, goal, labels,
     cameras (name -> [h, w]); for the record `render`, `physics` and `packages`; `expert`: whether it has one, by
-    `expert()`, whose `action()` is the next one.
+    `expert()`, whose `action()` is the next one; `weak_expert`, where it often fails though all is as it should be.
     """
 
     facts: dict[str, Any]

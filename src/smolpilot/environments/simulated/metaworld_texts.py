@@ -33,7 +33,7 @@ TEXTS = {
     "lever-pull-v3": "Swing the lever up.",
     "peg-insert-side-v3": "Slide the peg into the hole in the side.",
     "peg-unplug-side-v3": "Pull the plug out sideways.",
-    "pick-out-of-hole-v3": "Lift the puck out of the hole and take it to the target.",
+    "pick-out-of-hole-v3": "Take the puck out of the hole to the target.",
     "pick-place-v3": "Pick up the puck and hold it at the target.",
     "pick-place-wall-v3": "Carry the puck over the wall to the target.",
     "plate-slide-v3": "Push the plate into the goal.",
