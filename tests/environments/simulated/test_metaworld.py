@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,9 +22,10 @@ from smolpilot.environments.demonstrations.recorder import Expert, Stage
 from smolpilot.environments.making import checked_settings
 from smolpilot.environments.simulated.metaworld import make_metaworld
 from smolpilot.environments.simulated.metaworld_texts import TEXTS
+from smolpilot.environments.simulators import metaworld as simulator
 from smolpilot.environments.simulators.metaworld import TASKS, full_name
 from smolpilot.environments.where import Where
-from smolpilot.environments.worker_process import WorkerProcess
+from smolpilot.environments.worker_process import WorkerProcess, interpreter
 from smolpilot.robots import RobotProfile
 
 from .helpers_metaworld import stand_in
@@ -257,3 +259,124 @@ def test_the_wording_is_none_of_the_simulations_settings(python: Path, capsys: p
     words = ["env", "check", "metaworld/reach", "--env-python", str(python), "--episodes", "2"]
     assert main([*words, "--env-settings", "wording=smolpilot", "max_steps=60"]) == 0
     assert capsys.readouterr().out.startswith("passed: metaworld's expert succeeds in 2 of 2 episodes")
+
+
+@pytest.fixture(scope="module")
+def real() -> Path:
+    """An interpreter that has Meta-World: `smolpilot env install metaworld DIR` makes one."""
+    if not (given := os.environ.get("SMOLPILOT_METAWORLD_PYTHON")):
+        pytest.skip("no interpreter with Meta-World here (SMOLPILOT_METAWORLD_PYTHON)")
+    return interpreter(Path(given))
+
+
+# As LeRobot 0.6 makes and seeds its environment, in Meta-World's own terms; ours beside it, in the middle of its life.
+BESIDE = """
+import importlib.util, json, os, sys
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+found = importlib.util.spec_from_file_location("simulator", sys.argv[1])
+simulator = importlib.util.module_from_spec(found)
+found.loader.exec_module(simulator)
+import metaworld, numpy
+assert {name.removesuffix("-v3") for name in metaworld.MT1.ENV_NAMES} == set(simulator.TASKS)
+differ, images, beyond = [], {}, []
+for task in simulator.TASKS:
+    name = task + "-v3"
+    benchmark = metaworld.MT1(name, seed=42)
+    theirs = benchmark.train_classes[name](render_mode="rgb_array", camera_name="corner2")
+    theirs.set_task(benchmark.train_tasks[0])
+    theirs.model.cam_pos[2] = [0.75, 0.075, 0.7]
+    theirs.reset()
+    theirs._freeze_rand_vec, theirs.seeded_rand_vec = False, True
+    ours = simulator.MetaworldSimulation(task)
+    ours.reset(11)
+    expert = ours.expert()
+    for _ in range(20):
+        ours.act(expert.action())
+    ours.reset(7)
+    theirs.seed(7)
+    same = [numpy.array_equal(theirs.reset(seed=7)[0], ours.observation)]
+    expert = ours.expert()
+    for _ in range(40):
+        wanted = expert._policy.get_action(ours.observation)
+        action = expert.action()
+        beyond += [task] if abs(wanted).max() > 1 and abs(action).max() == 1 else []
+        outcome = ours.act(action)
+        seen, _, _, _, info = theirs.step(numpy.float32(wanted))  # what is clipped is clipped there, too
+        same.append(numpy.array_equal(seen, ours.observation))
+        if outcome is not None:
+            same.append(bool(info["success"]) and outcome["success"])
+            break
+    if task in ("reach", "drawer-close", "pick-place"):
+        images[task] = numpy.array_equal(theirs.render()[::-1, ::-1], ours.observe()[1]["corner2"])
+    if not all(same):
+        differ.append(task)
+    ours.close()
+    theirs.close()
+print(json.dumps({"differ": differ, "images": images, "beyond": len(set(beyond))}))
+"""
+
+
+@pytest.mark.nightly
+def test_scenes_states_and_images_are_lerobots(real: Path) -> None:
+    """All fifty tasks: the observations of 40 steps to the last bit, after another episode; three images."""
+    done = subprocess.run([str(real), "-W", "ignore", "-c", BESIDE, str(simulator.__file__)], capture_output=True,
+                          text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert (found["differ"], found["images"]) == ([], {"reach": True, "drawer-close": True, "pick-place": True})
+    assert found["beyond"] > 10, "many experts want more than there is"
+
+
+@pytest.mark.nightly
+def test_an_image_is_upright_and_shadows_can_be_left_out(real: Path) -> None:
+    """The arm hangs down from above onto the table, in each of the cameras that Meta-World has upside down."""
+    worker = WorkerProcess.of("metaworld", real)
+    cameras = "corner,corner2,corner3,corner4"
+    drawn = {}
+    for shadows in ("true", "false"):
+        env = make_environment_in(worker, {"task": "reach", "cameras": cameras, "shadows": shadows, "width": "96",
+                                           "height": "96"})  # fmt: skip
+        drawn[shadows] = env.reset(0)[0]
+        env.close()
+    worker.close()
+    for camera in cameras.split(","):
+        lit, dark = (drawn[key][f"observation.images.{camera}"].astype(int) for key in ("false", "true"))
+        assert 0.5 < np.abs(lit - dark).mean() < 30
+        red = (lit[..., 0] > 100) & (lit[..., 1:].max(axis=-1) < 60)  # the arm
+        rows = np.flatnonzero(red.any(axis=1))
+        assert rows.mean() < 48, camera
+
+
+@pytest.mark.nightly
+def test_as_a_user_goes(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Listed, gated, recorded in two tasks, merged, trained a few steps, rolled out."""
+    there = ["--env-python", str(real)]
+    assert main(["env", "list", *there, "--json"]) == 0
+    row = next(one for one in json.loads(capsys.readouterr().out) if one["name"] == "metaworld")
+    assert row["works"], row
+    assert row["text"].startswith("metaworld 3.1.1")
+    assert main(["env", "check", "metaworld/drawer-close", *there]) == 0
+    assert capsys.readouterr().out.startswith("passed: metaworld's expert succeeds in 20 of 20")
+    size = ["--env-settings", "width=64", "height=64", "shadows=false"]
+    sources = [str(tmp_path / task) for task in ("drawer-close", "reach")]
+    for task, source in zip(("drawer-close", "reach"), sources, strict=True):
+        words = ["record", "--env", f"metaworld/{task}", "--expert", *there, *size, "--episodes", "2", "--out", source]
+        assert main(words) == 0
+        again = ["env", "check", f"metaworld/{task}", *there, "--demonstrations", source, "--episodes", "2"]
+        assert main(again) == 0
+    assert main(["dataset", "merge", str(tmp_path / "both"), *sources]) == 0
+    words = ["train", "--dataset", str(tmp_path / "both"), "--robot", "metaworld", "--preset", "tiny", "--from-scratch"]
+    words += ["--steps", "2", "--batch-size", "2", "--eval-frames", "2", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    bundle = str(tmp_path / "run" / "checkpoints" / "best")
+    for task in ("drawer-close", "reach"):
+        words = ["rollout", bundle, "--env", f"metaworld/{task}", *there, *size, "--episodes", "1", "--device", "cpu"]
+        assert main([*words, "--video-episodes", "0", "--out", str(tmp_path / f"out-{task}")]) == 0
+        results = json.loads((tmp_path / f"out-{task}" / "results.json").read_text())
+        assert results["simulation"]["render"]["shadows"] is False
+        assert [run["instruction"] for run in results["runs"]] == [TEXTS[f"{task}-v3"]]
+    capsys.readouterr()
+    words = ["rollout", bundle, "--env", "metaworld/reach", *there, "--env-settings", "width=64", "height=64"]
+    assert main([*words, "--episodes", "1", "--device", "cpu", "--out", str(tmp_path / "other")]) == 2
+    assert "shadows false" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from .takes import Progress
 
 TABLETOP = "tabletop"
 _EPISODES, _TABLETOP_EPISODES = 50, 300
-_NOISE = {TABLETOP: 0.03, "aloha": 0.005}  # rad
+_NOISE = {TABLETOP: 0.03, "aloha": 0.005}  # rad; of others none unless asked for
 _PACE = {"aloha": 0.1}
 
 
