@@ -298,7 +298,7 @@ for task in simulator.TASKS:
     same = [numpy.array_equal(theirs.reset(seed=7)[0], ours.observation)]
     expert = ours.expert()
     for _ in range(40):
-        wanted = expert._policy.get_action(ours.observation)
+        wanted = expert._policy.get_action(ours.observation.copy())
         action = expert.action()
         beyond += [task] if abs(wanted).max() > 1 and abs(action).max() == 1 else []
         outcome = ours.act(action)

@@ -180,7 +180,8 @@ class Expert:
 
     def action(self) -> Any:
         """The next action [4]."""
-        return np.clip(self._policy.get_action(self._simulation.observation), -1.0, 1.0)
+        # Of a copy: some of the policies move what they read.
+        return np.clip(self._policy.get_action(self._simulation.observation.copy()), -1.0, 1.0)
 
 
 def full_name(task: str) -> str:
