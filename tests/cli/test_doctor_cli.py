@@ -30,7 +30,7 @@ def test_the_tabletop_works_everywhere(doctor: Callable[[], dict[str, Any]], mon
     """Nothing that is not installed is started, nor warned of."""
 
     def version(name: str) -> str:
-        if name.startswith("gym-"):
+        if name.startswith("gym-") or name == "metaworld":
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
@@ -44,6 +44,10 @@ def test_the_tabletop_works_everywhere(doctor: Callable[[], dict[str, Any]], mon
         assert (check["verdict"], check["fix"]) == ("ok", "")
         assert check["found"].startswith(f"gym-{name} is not installed")
         assert f"pip install 'smolpilot[{name}]'" in check["found"]
+    check = found["env metaworld"]
+    assert (check["verdict"], check["fix"]) == ("ok", "")
+    assert check["found"].startswith("metaworld is not installed")
+    assert "smolpilot env install metaworld DIR" in check["found"]
 
 
 def test_one_that_does_not_start_is_a_warning_with_its_fix(

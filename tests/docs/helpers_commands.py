@@ -46,6 +46,7 @@ REPAIRED = Run({"PATH": "BROKEN", "SRC": "BROKEN"}, fresh=("DST",))
 COPY = Run(fresh=("DST",))
 ONE = Run({"N": "1"}, fresh=("DST",))
 RENAMED = Run({"INDEX=new text": "0=new text"}, fresh=("DST",))
+METAWORLD = "needs Meta-World: tests/environments/simulated/test_metaworld.py runs it where it is, and in a stand-in"
 TRAINED = "--batch-size 2 --eval-frames 2 --device cpu"
 
 COMMANDS: dict[str, Run | Read] = {
@@ -259,6 +260,20 @@ COMMANDS: dict[str, Run | Read] = {
         Read("needs a policy of that robot: tests/environments/simulated/test_so101.py has one without weights"),
     "env replay data/so101 --episode 3 --out replay.mp4": Run({"--episode 3": "--episode 1"}),
     "env install aloha sims/aloha": Read("needs the package index: tests/cli/test_env_cli.py runs it without"),
+    "env install metaworld sims/metaworld": Read("needs the package index: scripts/nightly.sh metaworld runs it"),
+    "env list --env-python sims/metaworld": Read(METAWORLD),
+    "env check metaworld/drawer-open --env-python sims/metaworld": Read(METAWORLD),
+    "record --env metaworld/drawer-open --expert --env-python sims/metaworld --env-settings width=128 height=128 "
+    "shadows=false --episodes 80 --out data/drawer-open": Read(METAWORLD),
+    "rollout hold-state --env metaworld/drawer-open --env-python sims/metaworld --episodes 5 --out reports/still":
+        Read(METAWORLD),
+    "record --env metaworld/button-press-topdown --expert --env-python sims/metaworld --env-settings width=128 "
+    "height=128 shadows=false --episodes 80 --out data/button": Read(METAWORLD),
+    "dataset merge data/two data/drawer-open data/button": Read(METAWORLD),
+    "train --dataset data/two --robot metaworld --preset tiny --from-scratch --balance tasks --out runs/two":
+        Read(METAWORLD),
+    "rollout runs/two/checkpoints/best --env metaworld/drawer-open --env-python sims/metaworld --env-settings "
+    "width=128 height=128 shadows=false --out reports/drawer-open": Read(METAWORLD),
 }  # fmt: skip
 
 G1, SO = RobotProfile.load("unitree_g1_inspire"), RobotProfile.load("so101")

@@ -201,7 +201,7 @@ def _add_floors(
     from smolpilot.evaluation.rollout.floor_cache import FloorCache
     from smolpilot.evaluation.rollout.floors import floor_rows, play_floors, recording_row
     from smolpilot.policies import open_policy
-    from smolpilot.policies.floor_policies import FLOORS, code_of_floors
+    from smolpilot.policies.floor_policies import code_of_floors, floors_of
 
     result.document["floors"] = []
     if not options.floors:
@@ -217,7 +217,11 @@ def _add_floors(
         decides = {"swap": options.swap_instruction, "policies": code_of_floors(), "ranges": to_plain(body.statistics)}
         cache = FloorCache({**known, **decides})
     played, missing = play_floors(
-        {one: functools.partial(open_policy, one, embodiment=body) for one in FLOORS if one != policy.facts.source},
+        {
+            one: functools.partial(open_policy, one, embodiment=body)
+            for one in floors_of(body)
+            if one != policy.facts.source
+        },
         _floor_pool(options, name, make, workers),
         range(options.seed, options.seed + options.episodes),
         expert=bool(facts["expert"]),

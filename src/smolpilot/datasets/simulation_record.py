@@ -6,7 +6,7 @@ this record, and refuses a mix by name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,6 +46,29 @@ class SimulationRecord:
         if not {"env", "settings", "simulation"} <= found.keys():
             return None
         return cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
+
+    @classmethod
+    def of_union(cls, records: Sequence[SimulationRecord | None]) -> SimulationRecord | None:
+        """The record of a dataset made of several, whose records these are; None where none of them has one.
+
+        Settings are those that all share, such as not the task of one. How episodes begin is kept where all of them
+        began with the same settings.
+        """
+        known = [record for record in records if record is not None]
+        if not known:
+            return None
+        first, alike = known[0], len(known) == len(records)
+        alike = alike and all((one.env, one.settings) == (first.env, first.settings) for one in known)
+        alike = alike and len({bool(one.recorded) for one in known}) == 1
+        shared = {key: value for key, value in first.settings.items()
+                  if all(key in one.settings and one.settings[key] == value for one in known)}  # fmt: skip
+        return cls(
+            env=first.env, settings=shared, simulation=first.simulation, noise=max(one.noise for one in known),
+            vary=max(one.vary for one in known), executed=all(one.executed for one in known),
+            seeds=[seed for one in known for seed in one.seeds] if alike else [],
+            recorded=[number for one in known for number in one.recorded] if alike else [],
+            successes=[success for one in known for success in one.successes] if alike else [],
+        )  # fmt: skip
 
     @classmethod
     def path(cls, dataset: Path) -> Path:

@@ -30,6 +30,7 @@ from .where import HERE, Where
 
 _SETTABLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _UNKNOWN = inspect.Parameter.empty
+WORDS = ("instruction", "wording")  # settings that say what a policy is told: no simulation is made with them
 WHERE = "where"  # the parameter by which a factory of simulations is told where to run one; no setting of users
 
 

@@ -39,7 +39,8 @@ class Simulation(Protocol):
 
     They raise ValueError(found, expected, fix) for what the user can put right. `facts`: rate, max_steps, goal, labels,
     cameras (name -> [h, w]); `instructions`, where its scenes have their own; for the record `render`, `physics` and
-    `packages`; `expert`: whether it has one, by `expert()`, whose `action()` is the next one.
+    `packages`; `expert`: whether it has one, by `expert()`, whose `action()` is the next one; `weak_expert`, where it
+    often fails though all is as it should be.
     """
 
     facts: dict[str, Any]

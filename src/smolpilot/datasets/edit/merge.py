@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import DatasetError, UsageError
 from smolpilot.datasets.copy import CopyReport, EpisodePlan, Progress, copy_episodes
 from smolpilot.datasets.copy.options import EditSettings
 from smolpilot.datasets.copy.source import require_same_kind, unlike
 from smolpilot.datasets.format.files import read_json
 from smolpilot.datasets.format.meta import DatasetMeta
+from smolpilot.datasets.simulation_record import SimulationRecord, drawn_otherwise, otherwise_text
 
 from .history import left_out, of_union
 
@@ -28,7 +30,8 @@ def merge(
 
     The sources may be of different versions; a single one is numbered anew. `robot_type` is for robots whose names
     differ though they are the same: it becomes the result's. Raises UsageError for no source or one given twice,
-    DatasetError naming the first difference in rate, robot, features or joint names.
+    DatasetError naming the first difference in rate, robot, features or joint names, and for recordings of simulations
+    that draw or compute otherwise.
     """
     if not sources:
         raise UsageError("There is nothing to merge.", expected="DST SRC1 SRC2 …")
@@ -49,5 +52,26 @@ def merge(
     info.pop("splits", None)
     plans = [EpisodePlan(meta, episode.index) for meta in sources for episode in meta.episodes]
     options = (settings or EditSettings()).copying(sources)
-    files = of_union(list(sources), robot_type=named, **left_out(*sources))
+    files = of_union(list(sources), robot_type=named, **left_out(*sources)) | _simulation(sources)
     return copy_episodes(plans, dst, options, info=info, renumber=True, files=files, progress=progress)
+
+
+def _simulation(sources: Sequence[DatasetMeta]) -> dict[str, str]:
+    """What the result says of the simulation that it was recorded in, as a file; nothing where no source says it.
+
+    The first source's would otherwise be taken for all. DatasetError where they were drawn or computed otherwise: a
+    policy is not to learn from both.
+    """
+    records = [SimulationRecord.of(meta.root) for meta in sources]
+    known = [(meta, record) for meta, record in zip(sources, records, strict=True) if record is not None]
+    for other, record in known[1:]:
+        first, before = known[0]
+        if different := drawn_otherwise(before.simulation, record.simulation):
+            one, two = otherwise_text(different)
+            raise DatasetError(
+                f"{first.root.name} was recorded with {one}, {other.root.name} with {two}.",
+                expected="one rendering and one physics in a dataset",
+                fix="record them with the same --env-settings, in the same interpreter",
+            )
+    record = SimulationRecord.of_union(records)
+    return {} if record is None else {f"meta/{record.FILE}": json.dumps(record.document(), indent=4)}

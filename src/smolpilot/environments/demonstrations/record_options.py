@@ -17,7 +17,8 @@ class RecordOptions:
     """Folder of the new dataset; it must not exist."""
     env: str = "tabletop"
     """Environment with an expert, or NAME/TASK for one of its tasks: `tabletop`, which needs nothing, `aloha` and
-    `so101` (inverse kinematics), `pusht` (its 206 recorded episodes of people, drawn again)."""
+    `so101` (inverse kinematics), `metaworld/TASK` (its scripted policies, see --env-python), `pusht` (its 206 recorded
+    episodes of people, drawn again)."""
     env_settings: Pairs = field(default_factory=dict)
     """Settings of the environment, as `task=insertion shadows=false`; the dataset keeps them."""
     expert: Flag = False
@@ -28,12 +29,12 @@ class RecordOptions:
     seed: Seed = 0
     """Seed of scenes and noise: the same seed gives the same demonstrations. Of PushT: the first recorded episode."""
     noise: Annotated[float, Limit(0.5, least=0)] | None = None
-    """Push on the executed joint targets in the robot's unit (standard deviation per frame), so that demonstrations
-    show recoveries; the dataset holds the clean action. 0 records undisturbed ones. Default: 0.03 rad for the tabletop,
-    0.005 rad for ALOHA, 0.3 degrees for SO-101."""
+    """Push on the executed actions in their own unit (standard deviation per frame), so that demonstrations show
+    recoveries; the dataset holds the clean action. 0 records undisturbed ones. Default: 0.03 rad for the tabletop,
+    0.005 rad for ALOHA, 0.3 degrees for SO-101, else 0."""
     vary_timing: Annotated[float, Limit(0.5, least=0)] | None = None
     """How much an expert's pace varies between episodes, as 0.1 for up to 10 % faster or slower. Default: 0.1 for
-    ALOHA and SO-101; the tabletop's expert has no pace."""
+    ALOHA and SO-101; the experts of the tabletop and of Meta-World have no pace."""
     keep_failures: Flag = False
     """Keep the demonstrations that did not succeed, too."""
     colors: tuple[str, ...] | None = None

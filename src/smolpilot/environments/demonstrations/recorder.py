@@ -159,7 +159,7 @@ def record_expert(
             DatasetWriter(
                 path,
                 fps=spec.rate,
-                state_names=[joint.name for joint in spec.profile.joints],
+                state_names=[joint.name for joint in spec.profile.state_joints],
                 action_names=[joint.name for joint in spec.profile.action_joints],
                 cameras={camera.name: (camera.height, camera.width) for camera in spec.profile.cameras},
                 robot_type=_robot_type(spec),

@@ -56,8 +56,8 @@ def check_gate(
     replay-exact where all stay within 0.1 px and their mean maximal coverage within 0.01.
 
     seed: of the expert's first episode; recorded ones are spread over the recording. python: the interpreter to ask, by
-    default this one. Environments without both are not gated. UsageError for settings that cannot be, and where the
-    simulation does not start.
+    default this one. Environments without both are not gated, nor are tasks whose expert is known to be weak.
+    UsageError for settings that cannot be, and where the simulation does not start.
     """
     checked = checked_settings(name, settings)
     if name in SIMULATORS:
@@ -103,25 +103,29 @@ def _by_expert_there(
     with GateWorkers(name, settings, min(jobs, len(seeds)), python) as workers:
         answers = workers.each(seeds, lambda ask, seed: ask("demonstrate", seed=seed)[0]["outcome"], progress)
         outcomes = {one: not isinstance(found, SimulationError) and found["success"] for one, found in answers.items()}
-        return judged(f"{name}'s expert succeeds", outcomes, answers, workers.simulation)
+        weak = bool(workers.facts.get("weak_expert"))
+        return judged(f"{name}'s expert succeeds", outcomes, answers, workers.simulation, weak=weak)
 
 
 def judged(
     what: str, outcomes: Mapping[int, bool], answers: Mapping[int, Any] | None = None,
-    simulation: Mapping[str, Any] | None = None,
+    simulation: Mapping[str, Any] | None = None, *, weak: bool = False,
 ) -> Gate:  # fmt: skip
     """Passed where enough demonstrations did what they should. what: `NAME's expert succeeds`. answers: what the
-    simulation gave for each, or its error."""
+    simulation gave for each, or its error. weak: an expert that fails by itself more often than that, where the
+    simulation is as it should be; too few successes of it say nothing."""
     errors = errors_of(answers or {})
     successes = sum(outcomes.values())
     passed = successes >= LEAST * len(outcomes)
+    verdict: Verdict = "passed" if passed else "not gated" if weak and successes else "failed"
+    end = "this expert is not reliable enough to tell anything" if verdict == "not gated" else _end(passed)
     text = (
         f"{what} in {successes} of {pluralize(len(outcomes), 'episode')}, "
-        f"{'at least' if passed else 'below'} {100 * LEAST:.0f} %: {_end(passed)}.{_broken(errors)}"
+        f"{'at least' if passed else 'below'} {100 * LEAST:.0f} %: {end}.{_broken(errors)}"
     )
     failed = sorted(one for one, success in outcomes.items() if not success)
     return Gate(
-        "passed" if passed else "failed", text, successes, len(outcomes), failed, simulation=simulation or {},
+        verdict, text, successes, len(outcomes), failed, simulation=simulation or {},
         errors=len(errors),
     )  # fmt: skip
 

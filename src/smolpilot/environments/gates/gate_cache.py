@@ -19,7 +19,7 @@ from smolpilot.common.json_input import read_json_object, to_plain
 from smolpilot.common.machine import user_cache
 from smolpilot.datasets.simulation_record import simulation_facts
 from smolpilot.environments.installing import SIMULATORS, simulator
-from smolpilot.environments.making import checked_settings, named_factory
+from smolpilot.environments.making import WORDS, checked_settings, named_factory
 from smolpilot.version import __version__
 
 from .gate import EPISODES, Gate, check_gate
@@ -65,7 +65,7 @@ def gate_key(
 
     UsageError for settings that cannot be.
     """
-    checked = {key: value for key, value in checked_settings(name, settings).items() if key != "instruction"}
+    checked = {key: value for key, value in checked_settings(name, settings).items() if key not in WORDS}
     key = {
         "gate": VERSION,
         "smolpilot": __version__,

@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 from smolpilot.common.errors import SimulationError
+from smolpilot.environments.making import WORDS
 from smolpilot.environments.worker_process import Answer, WorkerProcess
 
 type Progress = Callable[[str, int, int], None]
@@ -21,7 +22,7 @@ class GateWorkers:
 
     def __init__(self, name: str, settings: Mapping[str, Any], jobs: int, python: Path | None) -> None:
         """UsageError where it does not start, and for settings that cannot be."""
-        drawn = {key: value for key, value in settings.items() if key != "instruction"}
+        drawn = {key: value for key, value in settings.items() if key not in WORDS}
         with ExitStack() as stack:
             self._workers = [stack.enter_context(closing(WorkerProcess.of(name, python))) for _ in range(jobs)]
             facts, *_ = [worker.ask("make", slot=0, name=name, settings=drawn)[0]["facts"] for worker in self._workers]

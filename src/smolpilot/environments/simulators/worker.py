@@ -284,4 +284,6 @@ def serve(make: Any) -> None:
 
 
 if __name__ == "__main__":
+    # The simulators beside this file are loaded by path; by its name, `metaworld` is the package, and no file of ours.
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
     serve(load)
