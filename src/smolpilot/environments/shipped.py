@@ -5,6 +5,7 @@ from __future__ import annotations
 SHIPPED = {
     "aloha": "smolpilot.environments.simulated.aloha:make_aloha",
     "gymnasium": "smolpilot.environments.gymnasium:make_gymnasium",
+    "libero": "smolpilot.environments.simulated.libero:make_libero",
     "pusht": "smolpilot.environments.simulated.pusht:make_pusht",
     "tabletop": "smolpilot.environments.tabletop:make_tabletop",
 }

@@ -38,7 +38,7 @@ class Simulation(Protocol):
     """What the files of `simulators` are: episodes without smolpilot's types.
 
     They raise ValueError(found, expected, fix) for what the user can put right. `facts`: rate, max_steps, goal, labels,
-    cameras (name -> [h, w]); for the record `render`, `physics` and `packages`; `expert`: whether it has one, by
+    cameras (name -> [h, w]); `action_range` and `rest` as EnvironmentSpec has them, if any; for the record `render`, `physics` and `packages`; `expert`: whether it has one, by
     `expert()`, whose `action()` is the next one.
     """
 
@@ -232,4 +232,6 @@ def spec_of(
     return EnvironmentSpec(
         name=name, profile=profile, rate=facts["rate"], goal=facts["goal"], max_steps=facts["max_steps"],
         instructions=(said,), labels=facts["labels"],
+        action_range=tuple((low, high) for low, high in facts.get("action_range", ())),
+        rest=tuple(facts.get("rest", ())),
     )  # fmt: skip

@@ -19,6 +19,7 @@ from .checked_observations import read_state, refuse_previous
 
 CHUNK_SIZE = 50
 N_ACTION_STEPS = 10
+AT_REST = "The actions are changes: it commands the one that changes nothing."
 
 
 class Baseline(Policy):
@@ -47,9 +48,13 @@ class Baseline(Policy):
 def hold_state(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
     """`hold-state`: the state laid out as actions by joint name.
 
-    UsageError without an embodiment that names its joints, and for an action whose joint the state does not hold.
+    Where actions are changes, the one that changes nothing. UsageError without an embodiment that names its joints, and
+    for an action whose joint the state does not hold.
     """
     spec, names, body = opened("hold-state", source, options, embodiment)
+    if body.rest:
+        rest = np.array(body.rest, np.float32)
+        return Baseline(with_note(spec, AT_REST), names, lambda state: rest)
     places = {name: place for place, name in enumerate(names)}
     missing = [name for name in spec.action_names if name not in places]
     if missing:
@@ -86,6 +91,11 @@ def mean_action(source: str, options: PolicyOptions, embodiment: Embodiment | No
             fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
     return Baseline(spec, names, lambda state: values)
+
+
+def with_note(spec: PolicySpec, note: str) -> PolicySpec:
+    """The spec with a sentence on how the baseline is to be read."""
+    return dataclasses.replace(spec, facts=dataclasses.replace(spec.facts, notes=(note,)))
 
 
 def opened(

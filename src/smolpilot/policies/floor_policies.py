@@ -22,7 +22,7 @@ from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import RANDOM, Embodiment, Leftover, Policy, PolicyOptions, PolicySpec
 
 from . import baselines
-from .baselines import CHUNK_SIZE, opened, statistics_of
+from .baselines import AT_REST, CHUNK_SIZE, opened, statistics_of, with_note
 from .checked_observations import read_state, refuse_previous
 
 HOLD = 8  # steps for which a random target is held
@@ -90,9 +90,12 @@ class RandomTargets(Policy):
 def no_op(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
     """`no-op`: the start pose by joint name; zero, or the limit next to it, for actions that are not read joints.
 
-    UsageError without an embodiment that names its joints.
+    Where actions are changes, the one that changes nothing. UsageError without an embodiment that names its joints.
     """
     spec, names, body = opened("no-op", source, options, embodiment)
+    if body.rest:
+        spec = with_note(_for_an_episode(spec, body, CHUNK_SIZE), AT_REST)
+        return NoOp(spec, names, [None] * spec.action_dim, np.array(body.rest, np.float32))
     places = [names.index(name) if name in names else None for name in spec.action_names]
     limits = _limits(spec, body)
     rest = np.zeros(spec.action_dim, np.float32)
@@ -102,7 +105,7 @@ def no_op(source: str, options: PolicyOptions, embodiment: Embodiment | None) ->
     unread = [name for name, place in zip(spec.action_names, places, strict=True) if place is None]
     if unread:
         said = f"no-op commands 0, or the limit next to it, where no state is read: {listed_joints(unread)}."
-        spec = dataclasses.replace(spec, facts=dataclasses.replace(spec.facts, notes=(said,)))
+        spec = with_note(spec, said)
     return NoOp(_for_an_episode(spec, body, CHUNK_SIZE), names, places, rest)
 
 

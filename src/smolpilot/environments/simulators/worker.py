@@ -272,4 +272,6 @@ def serve(make: Any) -> None:
 
 
 if __name__ == "__main__":
+    # The simulators beside this file are loaded by path: by name, `libero` is the package, not our file of that name.
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
     serve(load)
