@@ -44,6 +44,7 @@ SAME_NAME = {
     "engine": "what copies datasets; what runs policies",
     "environment": "the contract; a camera that shows one",
     "governor": "the package, and the class itself",
+    "libero": "the environment; its simulator, which runs in any interpreter",
     "keys": "of a frame; of a keyboard, while an arm runs",
     "opening": "of policies; of arms",
     "options": "of a copy of a dataset; the package of train's",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from smolpilot.evaluation.rollout.journal import Journal
 
 _WIDEST = 1_000  # columns of a terminal: more than any table asks for
-_EACH = 8  # environments in a worker, by default
+_EACH = 8  # environments in a worker, by default; a simulation that takes much memory says fewer
 DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
 
 
@@ -84,7 +84,7 @@ def run(options: RolloutOptions) -> None:
                     untrained=options.untrained,
                     progress=progress,
                     workers=workers,
-                    parallel=_parallel(options, workers is not None),
+                    parallel=_parallel(name, options, workers is not None),
                     known=_known(journal, options),
                     on_episode=journal.add,
                     mixed_rendering=options.mixed_rendering,
@@ -159,7 +159,7 @@ def _add_floors(
     from smolpilot.evaluation.rollout.floor_cache import FloorCache
     from smolpilot.evaluation.rollout.floors import floor_rows, play_floors, recording_row
     from smolpilot.policies import open_policy
-    from smolpilot.policies.floor_policies import FLOORS, code_of_floors
+    from smolpilot.policies.floor_policies import code_of_floors, floors_of
 
     result.document["floors"] = []
     if not options.floors:
@@ -175,7 +175,11 @@ def _add_floors(
         decides = {"swap": options.swap_instruction, "policies": code_of_floors(), "ranges": to_plain(body.statistics)}
         cache = FloorCache({**known, **decides})
     played, missing = play_floors(
-        {one: functools.partial(open_policy, one, embodiment=body) for one in FLOORS if one != policy.facts.source},
+        {
+            one: functools.partial(open_policy, one, embodiment=body)
+            for one in floors_of(body)
+            if one != policy.facts.source
+        },
         _floor_pool(options, name, make, workers),
         range(options.seed, options.seed + options.episodes),
         expert=bool(facts["expert"]),
@@ -253,8 +257,12 @@ def _gate(
     return gate.document(overridden=failed)
 
 
-def _parallel(options: RolloutOptions, workers: bool) -> int | None:
-    return _EACH * (options.jobs or 1) if options.parallel is None and workers else options.parallel
+def _parallel(name: str, options: RolloutOptions, workers: bool) -> int | None:
+    from smolpilot.environments.installing import SIMULATORS, simulator
+
+    if options.parallel is not None or not workers:
+        return options.parallel
+    return (getattr(simulator(name), "EACH", _EACH) if name in SIMULATORS else _EACH) * (options.jobs or 1)
 
 
 def _settings(

@@ -38,8 +38,8 @@ class Simulation(Protocol):
     """What the files of `simulators` are: episodes without smolpilot's types.
 
     They raise ValueError(found, expected, fix) for what the user can put right. `facts`: rate, max_steps, goal, labels,
-    cameras (name -> [h, w]); `action_range` and `rest` as EnvironmentSpec has them, if any; for the record `render`, `physics` and `packages`; `expert`: whether it has one, by
-    `expert()`, whose `action()` is the next one.
+    cameras (name -> [h, w]), `action_range` and `rest` where EnvironmentSpec is to have them; for the record `render`,
+    `physics` and `packages`; `expert`: whether it has one, by `expert()`, whose `action()` is the next one.
     """
 
     facts: dict[str, Any]

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION
 from smolpilot.common.statistics import Statistics
+from smolpilot.common.text import listed_joints
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import Embodiment, Leftover, Policy, PolicyFacts, PolicyOptions, PolicySpec
 from smolpilot.robots.layout import FrameLayout, to_policy_order
@@ -19,7 +21,6 @@ from .checked_observations import read_state, refuse_previous
 
 CHUNK_SIZE = 50
 N_ACTION_STEPS = 10
-AT_REST = "The actions are changes: it commands the one that changes nothing."
 
 
 class Baseline(Policy):
@@ -46,17 +47,24 @@ class Baseline(Policy):
 
 
 def hold_state(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
-    """`hold-state`: the state laid out as actions by joint name.
+    """`hold-state`: the state laid out as actions by joint name. Where nothing that is commanded is read, as where an
+    action says by how much to move, it commands 0, or the limit next to it.
 
-    Where actions are changes, the one that changes nothing. UsageError without an embodiment that names its joints, and
-    for an action whose joint the state does not hold.
+    Where the environment says which action leaves the robot where it is, that one.
+
+    UsageError without an embodiment that names its joints, and where only some of the commanded ones are read.
     """
     spec, names, body = opened("hold-state", source, options, embodiment)
     if body.rest:
-        rest = np.array(body.rest, np.float32)
-        return Baseline(with_note(spec, AT_REST), names, lambda state: rest)
+        still = np.array(body.rest, np.float32)
+        return Baseline(resting(spec), names, lambda state: still)
     places = {name: place for place, name in enumerate(names)}
     missing = [name for name in spec.action_names if name not in places]
+    if len(missing) == len(spec.action_names):
+        said = f"hold-state commands 0, or the limit next to it: no commanded joint is read: {listed_joints(missing)}."
+        spec = dataclasses.replace(spec, facts=dataclasses.replace(spec.facts, notes=(said,)))
+        rest = at_rest(spec, body)
+        return Baseline(spec, names, lambda state: rest)
     if missing:
         raise UsageError(
             f"hold-state commands the state, but {body.owner} reads no joint {', '.join(map(repr, missing))}.",
@@ -91,11 +99,6 @@ def mean_action(source: str, options: PolicyOptions, embodiment: Embodiment | No
             fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
     return Baseline(spec, names, lambda state: values)
-
-
-def with_note(spec: PolicySpec, note: str) -> PolicySpec:
-    """The spec with a sentence on how the baseline is to be read."""
-    return dataclasses.replace(spec, facts=dataclasses.replace(spec.facts, notes=(note,)))
 
 
 def opened(
@@ -151,3 +154,41 @@ def statistics_of(dataset: Path, spec: PolicySpec, body: Embodiment) -> Statisti
             fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
     return to_policy_order(computed, FrameLayout.of_dataset(meta), spec.profile)
+
+
+def resting(spec: PolicySpec) -> PolicySpec:
+    """The spec of what commands the environment's action at rest, with a note that says so."""
+    said = f"{spec.name} commands the action that leaves the robot where it is, as the environment says it."
+    return dataclasses.replace(spec, facts=dataclasses.replace(spec.facts, notes=(said,)))
+
+
+def at_rest(spec: PolicySpec, body: Embodiment) -> Floats:
+    """0 for each action [A], or the end of its range next to it."""
+    rest = np.zeros(spec.action_dim, np.float32)
+    for number, ends in enumerate(action_limits(spec, body)):
+        if ends is not None:
+            rest[number] = np.clip(0.0, *ends)
+    return rest
+
+
+def action_limits(spec: PolicySpec, body: Embodiment) -> list[tuple[float, float] | None]:
+    """The range of each action [A]: of the profile, else of the environment, else of the statistics, else None."""
+    joints = spec.profile.action_joints if spec.profile is not None else [None] * spec.action_dim
+    least, most = (_values(spec, name) for name in ("min", "max"))
+    found: list[tuple[float, float] | None] = []
+    for number, joint in enumerate(joints):
+        ends: tuple[float, float] | None = None
+        if joint is not None and joint.position_limits is not None:
+            ends = joint.position_limits
+        elif body.action_range:
+            ends = body.action_range[number]
+        elif least is not None and most is not None:
+            ends = (float(least[number]), float(most[number]))
+        found.append(ends)
+    return found
+
+
+def _values(spec: PolicySpec, name: str) -> npt.NDArray[np.float64] | None:
+    """A statistic of the actions [A], where there is one of finite numbers."""
+    found = np.asarray(spec.statistics.get(ACTION, {}).get(name, ()), np.float64).reshape(-1)
+    return found if len(found) == spec.action_dim and np.isfinite(found).all() else None

@@ -16,13 +16,12 @@ import numpy.typing as npt
 
 from smolpilot.common.errors import UsageError
 from smolpilot.common.hashing import content_name
-from smolpilot.common.keys import ACTION
 from smolpilot.common.text import listed_joints
 from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import RANDOM, Embodiment, Leftover, Policy, PolicyOptions, PolicySpec
 
 from . import baselines
-from .baselines import AT_REST, CHUNK_SIZE, opened, statistics_of, with_note
+from .baselines import CHUNK_SIZE, action_limits, at_rest, opened, resting, statistics_of
 from .checked_observations import read_state, refuse_previous
 
 HOLD = 8  # steps for which a random target is held
@@ -88,24 +87,21 @@ class RandomTargets(Policy):
 
 
 def no_op(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
-    """`no-op`: the start pose by joint name; zero, or the limit next to it, for actions that are not read joints.
+    """`no-op`: the start pose by joint name; zero, or the limit next to it, for actions that are not read joints. Where
+    the environment says which action leaves the robot where it is, that one.
 
-    Where actions are changes, the one that changes nothing. UsageError without an embodiment that names its joints.
+    UsageError without an embodiment that names its joints.
     """
     spec, names, body = opened("no-op", source, options, embodiment)
     if body.rest:
-        spec = with_note(_for_an_episode(spec, body, CHUNK_SIZE), AT_REST)
+        spec = _for_an_episode(resting(spec), body, CHUNK_SIZE)
         return NoOp(spec, names, [None] * spec.action_dim, np.array(body.rest, np.float32))
     places = [names.index(name) if name in names else None for name in spec.action_names]
-    limits = _limits(spec, body)
-    rest = np.zeros(spec.action_dim, np.float32)
-    for number, ends in enumerate(limits):
-        if ends is not None:
-            rest[number] = np.clip(0.0, *ends)
+    rest = at_rest(spec, body)
     unread = [name for name, place in zip(spec.action_names, places, strict=True) if place is None]
     if unread:
         said = f"no-op commands 0, or the limit next to it, where no state is read: {listed_joints(unread)}."
-        spec = with_note(spec, said)
+        spec = dataclasses.replace(spec, facts=dataclasses.replace(spec.facts, notes=(said,)))
     return NoOp(_for_an_episode(spec, body, CHUNK_SIZE), names, places, rest)
 
 
@@ -118,7 +114,7 @@ def random_targets(source: str, options: PolicyOptions, embodiment: Embodiment |
     spec, names, body = opened("random", source, options, embodiment, "stats_from")
     if options.stats_from is not None:
         spec = dataclasses.replace(spec, statistics=statistics_of(Path(options.stats_from), spec, body))
-    ends = _limits(spec, body)
+    ends = action_limits(spec, body)
     bare = [name for name, found in zip(spec.action_names, ends, strict=True) if found is None]
     if bare:
         raise UsageError(
@@ -131,6 +127,13 @@ def random_targets(source: str, options: PolicyOptions, embodiment: Embodiment |
     return RandomTargets(_for_an_episode(spec, body, whole), names, np.array(ends, np.float64))
 
 
+def floors_of(body: Embodiment) -> tuple[str, ...]:
+    """The floors that differ from each other there: where nothing that is commanded is read, and where an action is a
+    change, to hold the state is to do nothing."""
+    read = set(body.state_names) & set(body.action_names)
+    return FLOORS if read and not body.rest else tuple(name for name in FLOORS if name != "hold-state")
+
+
 def code_of_floors() -> str:
     """A digest of the code that the floors run: what is kept of their episodes is of this code."""
     return content_name(*(Path(module.__file__ or "").read_bytes() for module in (baselines, sys.modules[__name__])))
@@ -140,26 +143,3 @@ def _for_an_episode(spec: PolicySpec, body: Embodiment, otherwise: int) -> Polic
     """The spec with chunks that last an episode, all of it executed before it plans again."""
     steps = otherwise if body.max_steps is None else body.max_steps
     return dataclasses.replace(spec, chunk_size=steps, n_action_steps=steps)
-
-
-def _limits(spec: PolicySpec, body: Embodiment) -> list[tuple[float, float] | None]:
-    """The range of each action [A]: of the profile, else of the environment, else of the statistics, else None."""
-    joints = spec.profile.action_joints if spec.profile is not None else [None] * spec.action_dim
-    least, most = (_values(spec, name) for name in ("min", "max"))
-    found: list[tuple[float, float] | None] = []
-    for number, joint in enumerate(joints):
-        ends: tuple[float, float] | None = None
-        if joint is not None and joint.position_limits is not None:
-            ends = joint.position_limits
-        elif body.action_range:
-            ends = body.action_range[number]
-        elif least is not None and most is not None:
-            ends = (float(least[number]), float(most[number]))
-        found.append(ends)
-    return found
-
-
-def _values(spec: PolicySpec, name: str) -> npt.NDArray[np.float64] | None:
-    """A statistic of the actions [A], where there is one of finite numbers."""
-    found = np.asarray(spec.statistics.get(ACTION, {}).get(name, ()), np.float64).reshape(-1)
-    return found if len(found) == spec.action_dim and np.isfinite(found).all() else None

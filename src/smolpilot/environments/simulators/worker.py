@@ -181,7 +181,8 @@ class Server:
         return {}, {"frame": self._simulations[header["slot"]].render()}
 
     def _do_close(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
-        self._simulations.pop(header["slot"]).close()
+        if (simulation := self._simulations.pop(header["slot"], None)) is not None:  # to close it twice is no error
+            simulation.close()
         return {}, {}
 
     def _seen(self, simulation: Any, header: Mapping[str, Any], ended: bool = False) -> dict[str, Any]:
