@@ -174,7 +174,7 @@ class LiberoSimulation:
         return np.ascontiguousarray(image[:height, :width])
 
     def close(self) -> None:
-        """Free the renderer now: at exit EGL complains about a display that is gone. And the model, which takes a GB."""
+        """Free the renderer now: at exit EGL complains about a display that is gone. And the model, which is large."""
         if self._renderer is not None:
             self._renderer.close()
         if self._libero is not None:

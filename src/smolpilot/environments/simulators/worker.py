@@ -62,7 +62,8 @@ def receive(stream: Readable) -> tuple[dict[str, Any], dict[str, Any]]:
         raise Disconnected(f"a message of {header_size} and {array_size} bytes")
     try:
         header = json.loads(_exactly(stream, header_size))
-        content, arrays, begin = _exactly(stream, array_size), {}, 0
+        # What comes out of it belongs to the caller, who may write into it.
+        content, arrays, begin = bytearray(_exactly(stream, array_size)), {}, 0
         for about in header.pop("arrays"):
             dtype, shape = np.dtype(about["dtype"]), tuple(about["shape"])
             if dtype.hasobject or min(shape, default=0) < 0:
