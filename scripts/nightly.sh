@@ -18,13 +18,14 @@ declare -A PARTS=(
   [fuzz]="hostile bytes in every file that is read"
   [network]="every verb without a network, LeRobot beside it, watched"
   [long]="the tests that are marked as nightly"
+  [libero]="LIBERO in an interpreter of its own: installed, compared with LIBERO's own, the floors in ten tasks"
   [python313]="all tests in Python 3.13, in an environment of its own"
   [documents]="links and commands of the documents, the page of dataset view in a browser"
   [site]="the site with the API reference, without a warning"
   [workflows]="the workflows, with actionlint"
   [pins]="the pinned versions resolve to themselves"
 )
-ORDER=(documents site workflows pins network kills arm long fuzz demo hour python313)
+ORDER=(documents site workflows pins network kills arm long libero fuzz demo hour python313)
 
 demo() { in_test_env smolpilot demo --out "$LOGS/demo"; }
 kills() {
@@ -40,6 +41,13 @@ hour() { in_test_env python benchmarks/run_soak.py hold-state --minutes 60 --rat
 fuzz() { SMOLPILOT_FUZZ_SECONDS="${NIGHTLY_FUZZ_SECONDS:-600}" in_test_env pytest -n 0 tests/fuzz; }
 network() { in_test_env pytest -n 0 tests/cli/test_network.py tests/oracle/test_network_oracle.py -m "nightly or not nightly"; }
 long() { in_test_env pytest -m nightly; }
+libero() {
+  in_test_env smolpilot env install libero "$LOGS/libero"
+  SMOLPILOT_LIBERO_PYTHON="$LOGS/libero" in_test_env pytest -n 0 tests/environments/simulated/test_libero.py
+  in_test_env smolpilot rollout hold-state --env libero/libero_spatial_swap/0 --env-python "$LOGS/libero" \
+    --env-settings max_steps=20 --episodes 2 --jobs 1 --out "$LOGS/libero-rollout"
+  in_test_env python benchmarks/libero_floors.py --env-python "$LOGS/libero" --sheet "$LOGS/libero.png"
+}
 python313() {
   UV_PROJECT_ENVIRONMENT="$LOGS/venv-3.13" "${UV[@]}" run --python "${NIGHTLY_PYTHON:-3.13}" --group test pytest
 }

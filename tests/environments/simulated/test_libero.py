@@ -15,7 +15,8 @@ import pytest
 
 from smolpilot.cli.main import main
 from smolpilot.common.errors import UsageError
-from smolpilot.common.keys import STATE, TASK, image_key
+from smolpilot.common.keys import ACTION, STATE, TASK, image_key
+from smolpilot.datasets import DatasetWriter, read_meta
 from smolpilot.environments import make_environment
 from smolpilot.environments.making import environment_maker
 from smolpilot.environments.simulation import SimulatedEnvironment
@@ -26,6 +27,7 @@ from smolpilot.environments.worker_process import WorkerProcess, interpreter
 from smolpilot.evaluation.rollout.fit import embodiment_in
 from smolpilot.policies import open_policy
 from smolpilot.robots import RobotProfile
+from smolpilot.smolvla import new_policy, save_bundle
 
 from ..helpers_conformance import check_environment
 from .helpers_libero import TASKS, stand_in
@@ -231,6 +233,44 @@ def test_a_rollout_by_name(python: Path, tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     assert main(["env", "check", "libero/libero_goal/0", "--env-python", str(python)]) == 0
     assert "not gated: libero is not gated: it has no expert, and no demonstrations" in capsys.readouterr().out
+    assert main(["env", "check", "libero/libero_goal/10", "--env-python", str(python)]) == 2, "there is no such task"
+    assert "libero_goal/0 to libero_goal/9" in capsys.readouterr().err
+    assert main(["env", "check", "libero/libero_goal/push_it", "--env-python", str(python)]) == 2
+    assert "The suite libero_goal has no task 'push_it'" in capsys.readouterr().err
+
+
+def test_a_bundle_trained_on_names_as_lerobots_datasets_have_them(python: Path, tmp_path: Path) -> None:
+    """The same names in state and action, and the two `gripper` of the state numbered, as `dataset repair` does it."""
+    names = ["x", "y", "z", "axis_angle1", "axis_angle2", "axis_angle3"]
+    frame = {STATE: np.zeros(8, np.float32), ACTION: np.zeros(7, np.float32), TASK: "push the block"}
+    images = {image_key(camera): np.zeros((32, 32, 3), np.uint8) for camera in ("image", "image2")}
+    with DatasetWriter(
+        tmp_path / "data", fps=10, state_names=[*names, "gripper_6", "gripper_7"], action_names=[*names, "gripper"],
+        cameras={"image": (32, 32), "image2": (32, 32)}, robot_type="libero",
+    ) as writer:  # fmt: skip
+        for _ in range(2):
+            for step in range(6):
+                writer.add_frame({**frame, **images, ACTION: np.full(7, 0.1 * step, np.float32)})
+            writer.end_episode()
+    profile = RobotProfile.load("libero")
+    policy = new_policy("tiny", meta=read_meta(tmp_path / "data"), profile=profile, device="cpu",
+                        overrides={"chunk_size": 8, "n_action_steps": 4, "num_steps": 2})  # fmt: skip
+    save_bundle(policy, tmp_path / "bundle")
+    words = [
+        "--env",
+        "libero/libero_goal/0",
+        "--env-python",
+        str(python),
+        "--no-floors",
+        "--episodes",
+        "1",
+        "--video-episodes",
+        "0",
+    ]
+    words += ["--env-settings", "max_steps=6", "end_on_success=false", "width=32", "height=32", "--device", "cpu"]
+    assert main(["rollout", str(tmp_path / "bundle"), "--out", str(tmp_path / "out"), *words]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(run["steps"], run["plans"]) for run in results["runs"]] == [(6, 2)]
 
 
 # LIBERO itself
