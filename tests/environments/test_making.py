@@ -11,9 +11,10 @@ from typing import Any, Literal
 import pytest
 
 from smolpilot.common.errors import SmolpilotError, UsageError
-from smolpilot.contracts import ENVIRONMENTS, Environment
+from smolpilot.contracts import ENVIRONMENTS, Environment, EnvironmentSpec
 from smolpilot.environments import environment_factory, make_environment
 from smolpilot.environments.making import named_task
+from smolpilot.robots import RobotProfile
 
 from ..helpers_packages import install_package
 
@@ -197,3 +198,11 @@ def test_a_name_with_a_task_is_the_environment_with_that_setting() -> None:
 def test_a_task_that_cannot_be_is_refused(name: str, settings: dict[str, str], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         named_task(name, settings)
+
+
+@pytest.mark.parametrize("name", ["action_range", "rest"])
+def test_a_spec_has_one_of_each_for_each_action(name: str) -> None:
+    profile = RobotProfile.load("pusht")
+    said: dict[str, Any] = {name: (0.0, 0.0, 0.0)}
+    with pytest.raises(SmolpilotError, match=f"EnvironmentSpec 'fine': {name} is"):
+        EnvironmentSpec("fine", profile, 10, "time passes", 3, **said)

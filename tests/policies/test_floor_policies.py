@@ -13,7 +13,8 @@ from smolpilot.common.errors import UsageError
 from smolpilot.common.keys import ACTION, STATE
 from smolpilot.contracts import POLICIES, RANDOM, Embodiment, PolicyOptions
 from smolpilot.datasets import open_dataset
-from smolpilot.policies.floor_policies import HOLD, no_op, random_targets
+from smolpilot.policies.baselines import hold_state
+from smolpilot.policies.floor_policies import FLOORS, HOLD, floors_of, no_op, random_targets
 from smolpilot.robots import Joint, RobotProfile
 
 from .helpers_conformance import check_policy
@@ -88,6 +89,18 @@ def test_where_the_profile_has_no_limits_the_environment_or_demonstrations_have(
         assert (chunks <= actions.max(axis=0) + 1e-6).all()
     told = dataclasses.replace(embodiment, action_range=((5.0, 6.0),) * 3)
     assert random_targets("", PLAIN, told).predict(observations).min() >= 5
+
+
+def test_where_actions_are_changes_the_environment_says_what_leaves_all_as_it_is(
+    embodiment: Embodiment, observations: list[dict[str, Any]]
+) -> None:
+    told = dataclasses.replace(embodiment, rest=(0.0, 0.0, -1.0), max_steps=60)
+    for policy, steps in ((no_op("", PLAIN, told), 60), (hold_state("", PLAIN, told), 50)):
+        chunks = policy.predict(observations)
+        np.testing.assert_array_equal(chunks, np.full((len(observations), steps, 3), [0.0, 0.0, -1.0]))
+        assert "commands the action that leaves the robot where it is" in policy.spec.facts.notes[0]
+    assert floors_of(told) == ("no-op", "random"), "to hold the state is to do nothing there"
+    assert floors_of(embodiment) == FLOORS
 
 
 def test_what_is_unknown_is_asked_for(embodiment: Embodiment) -> None:

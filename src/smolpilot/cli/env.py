@@ -80,7 +80,7 @@ class EnvInstallOptions:
     """Make an interpreter that has a simulation and nothing of smolpilot, with pinned packages, for `rollout`."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """The environment: `aloha`, `metaworld`, `pusht` or `so101`."""
+    """The environment: `aloha`, `libero`, `metaworld`, `pusht` or `so101`."""
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder of the new virtual environment; it must not exist."""
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from smolpilot.evaluation.rollout.journal import Journal
 
 _WIDEST = 1_000  # columns of a terminal: more than any table asks for
-_EACH = 8  # environments in a worker, by default
+_EACH = 8  # environments in a worker, by default; a simulation that takes much memory says fewer
 DEFAULT = "tabletop"  # the environment when none is named: what `smolpilot record` and `demo` use
 
 
@@ -84,7 +84,7 @@ def run(options: RolloutOptions) -> None:
                     untrained=options.untrained,
                     progress=progress,
                     workers=workers,
-                    parallel=_parallel(options, workers is not None),
+                    parallel=_parallel(name, options, workers is not None),
                     known=_known(journal, options),
                     on_episode=journal.add,
                     mixed_rendering=options.mixed_rendering,
@@ -299,8 +299,12 @@ def _gate(
     return gate.document(overridden=failed)
 
 
-def _parallel(options: RolloutOptions, workers: bool) -> int | None:
-    return _EACH * (options.jobs or 1) if options.parallel is None and workers else options.parallel
+def _parallel(name: str, options: RolloutOptions, workers: bool) -> int | None:
+    from smolpilot.environments.installing import SIMULATORS, simulator
+
+    if options.parallel is not None or not workers:
+        return options.parallel
+    return (getattr(simulator(name), "EACH", _EACH) if name in SIMULATORS else _EACH) * (options.jobs or 1)
 
 
 def _settings(

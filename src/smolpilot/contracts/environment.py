@@ -25,7 +25,8 @@ class EnvironmentSpec:
     `rate`: steps per second. `goal`: how success is known, such as "the T covers 95 % of its target". `labels`: what
     each label of an Outcome says beside success, for reports, such as {"timeout": "ran out of time"}.
     `max_steps`: after how many steps every episode has ended. `action_range`: the least and the largest value of each
-    action, where the environment itself has bounds and the profile may have none.
+    action, where the environment itself has bounds and the profile may have none. `rest`: the action that leaves the
+    robot where it is, for actions that are changes; without it, an action is where its joint shall go.
     """
 
     name: str
@@ -36,6 +37,7 @@ class EnvironmentSpec:
     instructions: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     action_range: tuple[tuple[float, float], ...] = ()
+    rest: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """SmolpilotError for what no environment can be: whoever reads a spec may rely on it."""
@@ -53,6 +55,9 @@ class EnvironmentSpec:
             check.that(
                 "action_range", self.action_range, len(self.action_range) == size, f"{size} pairs, one for each action"
             )
+        if self.rest:
+            size = len(self.profile.action_joints)
+            check.that("rest", self.rest, len(self.rest) == size, f"{size} numbers, one for each action")
 
     @property
     def cameras(self) -> tuple[str, ...]:

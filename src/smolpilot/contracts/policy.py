@@ -194,7 +194,7 @@ class Embodiment:
 
     `owner` names it in messages ("the dataset", "the environment pusht"). Policies that bring no robot of their own
     (baselines, LeRobot's) take joints, cameras and statistics from here. `max_steps`: after how many steps an episode
-    has ended, None where nobody knows. `action_range`: as EnvironmentSpec has it.
+    has ended, None where nobody knows. `action_range`, `rest`: as EnvironmentSpec has them.
     """
 
     owner: str
@@ -207,6 +207,7 @@ class Embodiment:
     instructions: tuple[str, ...] = ()
     max_steps: int | None = None
     action_range: tuple[tuple[float, float], ...] = ()
+    rest: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .making import environment_maker
 from .where import HERE
 from .worker_process import WorkerProcess, interpreter
 
-SIMULATORS = ("aloha", "metaworld", "pusht", "so101")
+SIMULATORS = ("aloha", "libero", "metaworld", "pusht", "so101")
 """The files of `simulators` that are an environment each."""
 
 

@@ -38,9 +38,9 @@ class Simulation(Protocol):
     """What the files of `simulators` are: episodes without smolpilot's types.
 
     They raise ValueError(found, expected, fix) for what the user can put right. `facts`: rate, max_steps, goal, labels,
-    cameras (name -> [h, w]); `instructions`, where its scenes have their own; for the record `render`, `physics` and
-    `packages`; `expert`: whether it has one, by `expert()`, whose `action()` is the next one; `weak_expert`, where it
-    often fails though all is as it should be.
+    cameras (name -> [h, w]); `instructions`, where its scenes have their own; `action_range` and `rest` where
+    EnvironmentSpec is to have them; for the record `render`, `physics` and `packages`; `expert`: whether it has one, by
+    `expert()`, whose `action()` is the next one; `weak_expert`, where it often fails though all is as it should be.
     """
 
     facts: dict[str, Any]
@@ -239,4 +239,6 @@ def spec_of(
     return EnvironmentSpec(
         name=name, profile=profile, rate=facts["rate"], goal=facts["goal"], max_steps=facts["max_steps"],
         instructions=tuple(said), labels=facts["labels"],
+        action_range=tuple((low, high) for low, high in facts.get("action_range", ())),
+        rest=tuple(facts.get("rest", ())),
     )  # fmt: skip

@@ -50,9 +50,14 @@ def hold_state(source: str, options: PolicyOptions, embodiment: Embodiment | Non
     """`hold-state`: the state laid out as actions by joint name. Where nothing that is commanded is read, as where an
     action says by how much to move, it commands 0, or the limit next to it.
 
+    Where the environment says which action leaves the robot where it is, that one.
+
     UsageError without an embodiment that names its joints, and where only some of the commanded ones are read.
     """
     spec, names, body = opened("hold-state", source, options, embodiment)
+    if body.rest:
+        still = np.array(body.rest, np.float32)
+        return Baseline(resting(spec), names, lambda state: still)
     places = {name: place for place, name in enumerate(names)}
     missing = [name for name in spec.action_names if name not in places]
     if len(missing) == len(spec.action_names):
@@ -149,6 +154,12 @@ def statistics_of(dataset: Path, spec: PolicySpec, body: Embodiment) -> Statisti
             fix="name a dataset of this robot: --policy-stats-from DATASET",
         )
     return to_policy_order(computed, FrameLayout.of_dataset(meta), spec.profile)
+
+
+def resting(spec: PolicySpec) -> PolicySpec:
+    """The spec of what commands the environment's action at rest, with a note that says so."""
+    said = f"{spec.name} commands the action that leaves the robot where it is, as the environment says it."
+    return dataclasses.replace(spec, facts=dataclasses.replace(spec.facts, notes=(said,)))
 
 
 def at_rest(spec: PolicySpec, body: Embodiment) -> Floats:

@@ -21,7 +21,7 @@ from smolpilot.contracts.observation import Floats, Observation
 from smolpilot.contracts.policy import RANDOM, Embodiment, Leftover, Policy, PolicyOptions, PolicySpec
 
 from . import baselines
-from .baselines import CHUNK_SIZE, action_limits, at_rest, opened, statistics_of
+from .baselines import CHUNK_SIZE, action_limits, at_rest, opened, resting, statistics_of
 from .checked_observations import read_state, refuse_previous
 
 HOLD = 8  # steps for which a random target is held
@@ -87,11 +87,15 @@ class RandomTargets(Policy):
 
 
 def no_op(source: str, options: PolicyOptions, embodiment: Embodiment | None) -> Policy:
-    """`no-op`: the start pose by joint name; zero, or the limit next to it, for actions that are not read joints.
+    """`no-op`: the start pose by joint name; zero, or the limit next to it, for actions that are not read joints. Where
+    the environment says which action leaves the robot where it is, that one.
 
     UsageError without an embodiment that names its joints.
     """
     spec, names, body = opened("no-op", source, options, embodiment)
+    if body.rest:
+        spec = _for_an_episode(resting(spec), body, CHUNK_SIZE)
+        return NoOp(spec, names, [None] * spec.action_dim, np.array(body.rest, np.float32))
     places = [names.index(name) if name in names else None for name in spec.action_names]
     rest = at_rest(spec, body)
     unread = [name for name, place in zip(spec.action_names, places, strict=True) if place is None]
@@ -124,10 +128,10 @@ def random_targets(source: str, options: PolicyOptions, embodiment: Embodiment |
 
 
 def floors_of(body: Embodiment) -> tuple[str, ...]:
-    """The floors that differ from each other there: where nothing that is commanded is read, to hold the state is to do
-    nothing."""
+    """The floors that differ from each other there: where nothing that is commanded is read, and where an action is a
+    change, to hold the state is to do nothing."""
     read = set(body.state_names) & set(body.action_names)
-    return FLOORS if read else tuple(name for name in FLOORS if name != "hold-state")
+    return FLOORS if read and not body.rest else tuple(name for name in FLOORS if name != "hold-state")
 
 
 def code_of_floors() -> str:

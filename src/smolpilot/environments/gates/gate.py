@@ -66,6 +66,8 @@ def check_gate(
             return _by_expert_there(name, checked, range(seed, seed + episodes), jobs, python, progress)
         if recorded:
             return _by_recording(name, checked, spread(recorded, episodes), jobs, python, progress)
+        with GateWorkers(name, checked, 1, python) as workers:  # that it starts, with these settings
+            return _not_gated(name, workers.simulation)
     with ExitStack() as stack:
         where, expert = _expert_here(name, checked, stack)
         if expert is not None:
@@ -76,7 +78,12 @@ def check_gate(
                 if progress is not None:
                     progress("gate", len(outcomes), episodes)
             return judged(f"{plain(name, LIMIT)}'s expert succeeds", outcomes)
-    return Gate("not gated", f"{plain(name, LIMIT)} is not gated: it has no expert, and no demonstrations are at hand.")
+    return _not_gated(name, {})
+
+
+def _not_gated(name: str, simulation: Mapping[str, Any]) -> Gate:
+    text = f"{plain(name, LIMIT)} is not gated: it has no expert, and no demonstrations are at hand."
+    return Gate("not gated", text, simulation=simulation)
 
 
 def _expert_here(name: str, settings: Mapping[str, Any], stack: ExitStack) -> tuple[str, Callable[[int], bool] | None]:

@@ -63,7 +63,8 @@ def receive(stream: Readable) -> tuple[dict[str, Any], dict[str, Any]]:
         raise Disconnected(f"a message of {header_size} and {array_size} bytes")
     try:
         header = json.loads(_exactly(stream, header_size))
-        content, arrays, begin = _exactly(stream, array_size), {}, 0
+        # What comes out of it belongs to the caller, who may write into it.
+        content, arrays, begin = bytearray(_exactly(stream, array_size)), {}, 0
         for about in header.pop("arrays"):
             dtype, shape = np.dtype(about["dtype"]), tuple(about["shape"])
             if dtype.hasobject or min(shape, default=0) < 0:
@@ -191,7 +192,8 @@ class Server:
         return {}, {"frames": np.stack(frames)}
 
     def _do_close(self, header: Mapping[str, Any], arrays: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
-        self._simulations.pop(header["slot"]).close()
+        if (simulation := self._simulations.pop(header["slot"], None)) is not None:  # to close it twice is no error
+            simulation.close()
         return {}, {}
 
     def _seen(self, simulation: Any, header: Mapping[str, Any], ended: bool = False) -> dict[str, Any]:
@@ -284,6 +286,6 @@ def serve(make: Any) -> None:
 
 
 if __name__ == "__main__":
-    # The simulators beside this file are loaded by path; by its name, `metaworld` is the package, and no file of ours.
+    # By name, `metaworld` and `libero` are the packages, and not the files beside this one.
     sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
     serve(load)

@@ -30,6 +30,7 @@ def embodiment_in(environment: EnvironmentSpec) -> Embodiment:
         instructions=environment.instructions,
         max_steps=environment.max_steps,
         action_range=environment.action_range,
+        rest=environment.rest,
     )
 
 
