@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 from startup import machine
 
-from smolpilot.environments.simulators.so101 import So101Simulation, meshes, scene
+from smolpilot.environments.simulators.so101 import So101Simulation, meshes, table
 from smolpilot.environments.simulators.so101.tasks import TASKS
 from smolpilot.environments.simulators.worker import NOISE_MEMORY
 from smolpilot.evaluation.rates.intervals import rate_row
@@ -88,7 +88,7 @@ def images() -> dict[str, dict[str, float]]:
 
     found = {}
     for name, mesh in (("as it comes", fine), ("coarse, 2 mm", meshes.coarse_mesh)):
-        with patch.object(scene, "coarse_mesh", mesh), closing(So101Simulation(width=256, height=256)) as world:
+        with patch.object(table, "coarse_mesh", mesh), closing(So101Simulation(width=256, height=256)) as world:
             world.reset(0)
             row = {"triangles": float(world.model.mesh_facenum.sum())}
             for key, shadows in (("ms", False), ("shadows_ms", True)):

@@ -46,6 +46,7 @@ SAME_NAME = {
     "governor": "the package, and the class itself",
     "keys": "of a frame; of a keyboard, while an arm runs",
     "metaworld": "the environment; its simulator, which runs in any interpreter",
+    "so101": "the environment; its simulator, a package, which runs in any interpreter",
     "libero": "the environment; its simulator, which runs in any interpreter",
     "opening": "of policies; of arms",
     "options": "of a copy of a dataset; the package of train's",

@@ -30,7 +30,7 @@ def test_the_tabletop_works_everywhere(doctor: Callable[[], dict[str, Any]], mon
     """Nothing that is not installed is started, nor warned of."""
 
     def version(name: str) -> str:
-        if name.startswith("gym-") or name == "metaworld":
+        if name.startswith("gym-") or name in ("metaworld", "so101-nexus"):
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
@@ -44,6 +44,7 @@ def test_the_tabletop_works_everywhere(doctor: Callable[[], dict[str, Any]], mon
         assert (check["verdict"], check["fix"]) == ("ok", "")
         assert check["found"].startswith(f"gym-{name} is not installed")
         assert f"pip install 'smolpilot[{name}]'" in check["found"]
+    assert found["env so101"]["found"].startswith("so101-nexus is not installed")
     check = found["env metaworld"]
     assert (check["verdict"], check["fix"]) == ("ok", "")
     assert check["found"].startswith("metaworld is not installed")

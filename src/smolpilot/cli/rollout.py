@@ -177,7 +177,7 @@ def _add_language(
         result.runs,
         n_action_steps=options.n_action_steps,
         workers=workers,
-        parallel=_parallel(options, workers is not None),
+        parallel=_parallel(result.spec.name, options, workers is not None),
         known=known,
         on_episode=lambda run: journal.add(run, LANGUAGE),
         progress=progress,

@@ -19,7 +19,7 @@ from smolpilot.datasets import open_dataset
 from smolpilot.environments import make_environment
 from smolpilot.environments.simulated.so101 import make_so101
 from smolpilot.environments.simulators.so101 import So101Simulation
-from smolpilot.environments.simulators.so101.scene import JOINTS
+from smolpilot.environments.simulators.so101.table import JOINTS
 from smolpilot.environments.simulators.so101.tasks import TASKS
 from smolpilot.environments.where import Where
 from smolpilot.environments.worker_process import WorkerProcess

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from .drawing import choose_gl, no_drawing
+from .gl import choose_gl, no_drawing
 
 TASKS = {
     "transfer_cube": ("bimanual_viperx_transfer_cube.xml", "TransferCubeTask"),

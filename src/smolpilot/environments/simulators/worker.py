@@ -266,7 +266,7 @@ def load(name: str, settings: Mapping[str, Any]) -> Any:
         ) from error
 
 
-_BESIDE = "smolpilot_simulators"
+_BESIDE = "beside_worker"
 
 
 def serve(make: Any) -> None:

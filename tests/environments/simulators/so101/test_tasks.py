@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from smolpilot.environments.simulators.so101.scene import BIN_HEIGHT_M, COLORS, SHAPES, Thing
+from smolpilot.environments.simulators.so101.table import BIN_HEIGHT_M, COLORS, SHAPES, Thing
 from smolpilot.environments.simulators.so101.tasks import (
     EVERY_COLOR,
     EVERY_SHAPE,

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from ..drawing import choose_gl, no_drawing
+from ..gl import choose_gl, no_drawing
 from . import tasks
-from .expert import Arm, Expert
+from .demonstrator import Arm, Expert
 from .looks import Looks
-from .scene import JOINTS, RATE, SLOTS, SUBSTEPS, Shape, Stagehand, build
-from .scene import SHAPES as SHAPES
+from .table import JOINTS, RATE, SLOTS, SUBSTEPS, Shape, Stagehand, build
+from .table import SHAPES as SHAPES
 from .tasks import Goal, Judge, Scene, check_choice, draw
 
 NEEDS = "so101-nexus"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .scene import BIN_HEIGHT_M, BIN_M, COLORS, RATE, SHAPES, SLOTS, Shape, Thing
+from .table import BIN_HEIGHT_M, BIN_M, COLORS, RATE, SHAPES, SLOTS, Shape, Thing
 
 TASKS = ("touch", "pick_up", "place_in", "stack", "push")
 MAX_STEPS = {"touch": 150, "pick_up": 300, "place_in": 450, "stack": 450, "push": 450}

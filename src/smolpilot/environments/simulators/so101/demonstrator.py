@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .scene import BIN_HEIGHT_M, RATE, SHAPES, Shape
+from .table import BIN_HEIGHT_M, RATE, SHAPES, Shape
 from .tasks import Goal
 
 # In the gripper's frame, m: the fixed jaw's inside; how far from the wrist the fingertips are; where things are held.
