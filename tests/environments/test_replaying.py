@@ -80,8 +80,9 @@ def test_what_cannot_be_shown_is_refused_and_nothing_is_left(tmp_path: Path) -> 
     with pytest.raises(UsageError, match="'pusht' shows no recorded joints"):
         replay_joints(data, out, name="pusht", settings={})
     other = recording(tmp_path / "other", POSES, [f"joint_{i}" for i in "abcdef"])
-    with pytest.raises(ProfileError, match="joint_a"):
+    with pytest.raises(ProfileError, match="joint_a") as wrong:
         replay_joints(other, out, name="so101", settings={})
+    assert wrong.value.fix.startswith("use a recording of that arm, by its joints' names: shoulder_pan")
     out.write_bytes(b"mine")
     with pytest.raises(UsageError, match="exists"):
         replay_joints(data, out, name="so101", settings={})

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolpilot.common.atomic import refuse_existing
-from smolpilot.common.errors import UsageError
+from smolpilot.common.errors import ProfileError, UsageError
 from smolpilot.common.text import LIMIT, plain
 from smolpilot.contracts import Image
 from smolpilot.datasets import Dataset, open_dataset
@@ -79,7 +79,13 @@ def _states(
 ) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
     """The states [T, S] in the profile's order and units, and what is to be said of them."""
     meta = recorded.meta
-    check_joints(meta, profile)
+    try:
+        check_joints(meta, profile)
+    except ProfileError as error:
+        fix = (
+            f"use a recording of that arm, by its joints' names: {', '.join(one.name for one in profile.state_joints)}"
+        )
+        raise ProfileError(error.found, expected=error.expected, fix=fix) from None
     mapping, _ = map_layout(frame_layout(meta, profile, units), profile)
     states = np.asarray(mapping.forward(recorded.states[rows].astype(np.float64)))
     doubt = None if units else doubt_units(meta, profile)
