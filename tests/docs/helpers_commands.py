@@ -248,6 +248,16 @@ COMMANDS: dict[str, Run | Read] = {
     "env check pusht --episodes 206": Run({"206": "2"}),
     "env check aloha --env-settings task=insertion --episodes 50 --jobs 2":
         Read("takes a quarter of a minute: tests/environments/gates/test_gate.py has a shorter one"),
+    "env install libero sims/libero": Read("needs the package index and 2 GB: scripts/nightly.sh libero runs it"),
+    "env check libero/libero_spatial/0 --env-python sims/libero":
+        Read("needs that interpreter: tests/environments/simulated/test_libero.py has a stand-in"),
+    "rollout BUNDLE --env libero/libero_spatial/0 --env-python sims/libero --episodes 50 --jobs 2 --out "
+    "reports/spatial-0": Read("needs that interpreter: tests/environments/simulated/test_libero.py has a stand-in"),
+    "rollout BUNDLE --env libero/libero_spatial_swap/0 --env-python sims/libero --episodes 50 --jobs 2 --out "
+    "reports/swap-0": Read("the same"),
+    "rollout hold-state --env libero/libero_spatial/0 --env-python sims/libero --episodes 2 --jobs 1 --out "
+    "reports/still":
+        Read("the same; scripts/nightly.sh libero runs one"),
     "env install aloha sims/aloha": Read("needs the package index: tests/cli/test_env_cli.py runs it without"),
 }  # fmt: skip
 
