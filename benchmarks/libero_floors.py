@@ -10,6 +10,7 @@ Seconds are CPU time of the simulation's process, with one thread, drawn by EGL 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import statistics
 import time
@@ -55,6 +56,12 @@ def cpu_s(worker: WorkerProcess) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def peak_gb(worker: WorkerProcess) -> float:
+    """The most memory that the process has held, in GB."""
+    lines = Path(f"/proc/{worker.about['pid']}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1e6
+
+
 def timed(worker: WorkerProcess, work: Callable[[], object]) -> tuple[Any, float]:
     """What the work gives, and the CPU time that it takes."""
     begin = cpu_s(worker)
@@ -71,10 +78,10 @@ def play(worker: WorkerProcess, task: str, episodes: int) -> tuple[dict[str, Any
             successes = 0
             with closing(open_policy(name, embodiment=body)) as policy:
                 for seed in range(SEED, SEED + episodes):
-                    (seen, _), took = timed(worker, lambda seed=seed: environment.reset(seed, images="never"))
+                    (seen, _), took = timed(worker, functools.partial(environment.reset, seed, images="never"))
                     resets.append(took)
                     chunk = policy.predict([seen], seeds=[seed] if policy.spec.capabilities else None)[0]
-                    ran, took = timed(worker, lambda chunk=chunk: environment.run(chunk, images="never"))
+                    ran, took = timed(worker, functools.partial(environment.run, chunk, images="never"))
                     steps.append(took / ran.steps)
                     successes += bool(ran.outcome and ran.outcome.success)
             row[name] = successes
@@ -117,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env-python", type=Path, required=True)
     parser.add_argument("--episodes", type=int, default=2)
+    parser.add_argument("--tasks", nargs="+", default=TASKS)
     parser.add_argument("--sheet", type=Path, help="write the images of all tasks side by side")
     parser.add_argument("--every-task", action="store_true")
     options = parser.parse_args()
@@ -126,7 +134,7 @@ def main() -> None:
             every_task(worker)
             return
         columns = []
-        for task in TASKS:
+        for task in options.tasks:
             row, images = play(worker, task, options.episodes)
             columns.append(np.concatenate(images))
             floors = ", ".join(f"{name} {row[name]} of {options.episodes}" for name in FLOORS)
@@ -134,13 +142,12 @@ def main() -> None:
                 f"{task}: {floors}; reset {row['reset_s']:.2f} s, step {1e3 * row['step_s']:.1f} ms, with two images "
                 f"{1e3 * row['drawn_s']:.0f} ms; '{row['instruction']}'", flush=True,
             )  # fmt: skip
-        plain = plain_images(worker, TASKS[0])
-    print(f"with two images, without shadows and MSAA ({TASKS[0]}): {1e3 * plain:.0f} ms")
-    print(f"{time.monotonic() - begin:.0f} s in all; {machine_facts()}")
+        plain, peak = plain_images(worker, options.tasks[0]), peak_gb(worker)
+    print(f"with two images, without shadows and MSAA ({options.tasks[0]}): {1e3 * plain:.0f} ms")
+    print(f"memory of the process, one environment at a time: {peak:.1f} GB at most")
+    print(f"{time.monotonic() - begin:.0f} s in all; {machine_facts('cpu')}")
     if options.sheet is not None:
-        half = len(columns) // 2
-        rows = [np.concatenate(columns[:half], axis=1), np.concatenate(columns[half:], axis=1)]
-        Image.fromarray(np.concatenate(rows)).save(options.sheet)
+        Image.fromarray(np.concatenate(columns, axis=1)).save(options.sheet)
 
 
 if __name__ == "__main__":

@@ -258,7 +258,23 @@ COMMANDS: dict[str, Run | Read] = {
         Run({"width=128": "width=32", "height=96": "height=24", "400": "2"}),
     "rollout BUNDLE --env so101/pick_up --episodes 50 --jobs 2 --out reports/so101":
         Read("needs a policy of that robot: tests/environments/simulated/test_so101.py has one without weights"),
-    "env replay data/so101 --episode 3 --out replay.mp4": Run({"--episode 3": "--episode 1"}),
+    "env replay data/so101 --episode 3 --out replay.mp4": Run({"--episode 3": "--episode 1"}, fresh=("replay.mp4",)),
+    "env install libero sims/libero": Read("needs the package index and 2 GB: scripts/nightly.sh libero runs it"),
+    "env check libero/libero_spatial/0 --env-python sims/libero":
+        Read("needs that interpreter: tests/environments/simulated/test_libero.py has a stand-in"),
+    "rollout BUNDLE --env libero/libero_spatial/0 --env-python sims/libero --episodes 50 --jobs 2 --out "
+    "reports/spatial-0": Read("needs that interpreter: tests/environments/simulated/test_libero.py has a stand-in"),
+    "rollout BUNDLE --env libero/libero_spatial_swap/0 --env-python sims/libero --episodes 50 --jobs 2 --out "
+    "reports/swap-0": Read("the same"),
+    "rollout hold-state --env libero/libero_spatial/0 --env-python sims/libero --episodes 2 --jobs 1 --out "
+    "reports/still":
+        Read("the same; scripts/nightly.sh libero runs one"),
+    "record --env so101/touch --expert --env-settings colors=red,blue shapes=cube things=2 width=128 height=96 "
+    "--episodes 200 --jobs 2 --out data/touch":
+        Run({"width=128": "width=32", "height=96": "height=24", "200": "2"}),
+    "env replay data/touch --episode 3 --out replay.mp4": Run({"--episode 3": "--episode 1"}, fresh=("replay.mp4",)),
+    "rollout random --env libero/libero_goal/0 --env-python sims/libero --episodes 2 --out reports/libero":
+        Read("the same; scripts/nightly.sh libero runs one"),
     "env install aloha sims/aloha": Read("needs the package index: tests/cli/test_env_cli.py runs it without"),
     "env install metaworld sims/metaworld": Read("needs the package index: scripts/nightly.sh metaworld runs it"),
     "env list --env-python sims/metaworld": Read(METAWORLD),

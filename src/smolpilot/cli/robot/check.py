@@ -32,7 +32,7 @@ class CheckOptions:
     """Check an arm without moving it: servos, calibration, read rate, cameras, and every limit in force.
 
     A line each, with a verdict and what to do. Torque stays as it is. With --policy also whether that policy goes with
-    the arm, as `smolpilot run` asks before it begins; what a chunk takes, `smolpilot run` without --go measures.
+    the arm, as `smolpilot run` asks before it begins; a dry run measures what a chunk takes.
     """
 
     setup: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SETUP")]

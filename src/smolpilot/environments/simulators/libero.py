@@ -44,7 +44,7 @@ PINS = (
     "numba==0.68.1", "opencv-python==4.14.0.94", "matplotlib==3.11.2", "gymnasium==1.4.0", "bddl==1.0.1",
     "pyopengl==3.1.10",
 )  # fmt: skip
-EACH = 2  # environments in a worker, by default: one takes 1.7 GB with images, and 0.9 GB more for each other one
+EACH = 2  # environments in a worker, by default: each takes about a GB
 RATE = 20.0
 MAX_STEPS = {"libero_spatial": 280, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
 CAMERAS = {"image": "agentview", "image2": "robot0_eye_in_hand"}
