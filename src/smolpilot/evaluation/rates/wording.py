@@ -216,9 +216,9 @@ def listening_text(found: LanguageTest, language: Language = "en") -> str:
     return (
         f"{_LISTENING[found.decision][0]}: what it reached went with the texts in {effect.only_a} of "
         f"{pluralize(effect.episodes, 'scene')}, against them in {effect.only_b} (difference "
-        f"{100 * effect.difference:+.3g} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}; {_p_text(found.p_value)}, McNemar, exact). {followed}; it reached the "
-        f"same goals, whatever it was told, in {_share_text(found.same)}, and some goal under every text in "
-        f"{found.reaching}."
+        f"{100 * effect.difference:+.3g} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}; "
+        f"{_p_text(found.p_value)}, McNemar, exact). {followed}; it reached the same goals, whatever it was told, in "
+        f"{_share_text(found.same)}, and some goal under every text in {found.reaching}."
     )
 
 
