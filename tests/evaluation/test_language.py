@@ -94,10 +94,10 @@ def counts(document: dict[str, Any]) -> list[tuple[int, int]]:
 def test_who_obeys_follows_every_text() -> None:
     found, told = played(obedient)
     assert counts(found) == [(24, 24), (12, 12), (0, 24), (0, 12)]
-    assert (found["decision"], found["effect"]["difference"], found["effect"]["other_told"]) == ("follows", 1.0, 0)
+    assert (found["decision"], found["effect"]["difference"], found["effect"]["against_text"]) == ("follows", 1.0, 0)
     assert found["text"].startswith(
-        "The policy follows the text: told a scene's own text, it reached that goal in 12 of 12 scenes, told another "
-        "text in 0 (difference +100 points"
+        "The policy follows the text: what it reached went with the texts in 12 of 12 scenes, against them in 0 "
+        "(difference +100 points"
     )
     assert [(run.seed, run.instruction) for run in told[:2]] == [(0, TEXTS["right"]), (1, TEXTS["left"])]
     assert all(run.success and run.groups["end"] in run.instruction for run in told)

@@ -88,7 +88,7 @@ def test_three_texts_and_two_side_by_side() -> None:
     found = language_test([scene(A, B, C), scene(A, A, A), scene(A, B), scene(C, B, A), scene(B, None, B)])
     assert (found.right.successes, found.right.episodes) == (3 + 1 + 2 + 1 + 0, 14)
     assert (found.other.successes, found.followed.successes, found.same.successes, found.reaching) == (6, 2, 1, 4)
-    assert found.effect == PairedCounts(both=1, only_a=2, only_b=0, neither=2)
+    assert found.effect == PairedCounts(both=0, only_a=3, only_b=1, neither=1)
     assert found.right.interval == clustered_interval([3, 1, 2, 1, 0], [3, 3, 2, 3, 3])
 
 
@@ -97,10 +97,18 @@ def test_a_goal_on_the_way_to_another_is_no_deafness() -> None:
     nested = [episode(A, A), episode(B, A, B)]
     found = language_test([nested] * 20)
     assert counts(found) == (40, 0, 20, 0)
-    assert found.effect.difference == 0  # told B, A is reached on the way: such a pair shows nothing
-    turned = language_test([nested[::-1]] * 20)
-    assert turned.effect.difference == 1
-    assert turned.decision == "follows"
+    for scenes in ([nested] * 20, [nested[::-1]] * 20):
+        assert language_test(scenes).effect.difference == 1  # told A it stops there, told B it goes on
+        assert language_test(scenes).decision == "follows"
+
+
+def test_a_text_that_only_makes_it_clumsy_is_not_heard() -> None:
+    """Told A it goes to either at random, told B it does nothing: A is reached in half of the scenes when told, and in
+    none when not, which is no hearing."""
+    found = language_test([scene(A, None)] * 20 + [scene(B, None)] * 20)
+    assert (found.right.successes, found.other.successes) == (20, 20)
+    assert found.effect == PairedCounts(both=0, only_a=20, only_b=20, neither=0)
+    assert (found.decision, found.p_value) == ("not told apart", 1)
 
 
 def test_who_does_everything_follows_every_text_and_none() -> None:

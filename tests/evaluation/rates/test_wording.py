@@ -98,14 +98,18 @@ def scenes(*reached: tuple[str | None, str | None]) -> list[list[Told]]:
 @pytest.mark.parametrize(
     ("reached", "begins", "chinese"),
     [
-        ((A, B), "The policy follows the text: told", "策略听从文字指令："),
-        ((B, A), "The policy does the opposite of what it is told: told", "策略的行为与指令相反："),
+        ((A, B), "The policy follows the text: what", "策略听从文字指令："),
+        ((B, A), "The policy does the opposite of what it is told: what", "策略的行为与指令相反："),
         (
             (B, B),
-            "The policy ignores the text in most scenes where it reaches a goal: told",
+            "The policy ignores the text in most scenes where it reaches a goal: what",
             "策略在多数达到目标",
         ),
-        ((B, None), "The policy is not told apart from one that ignores the text: told", "无法将策略与忽略文字指令的"),
+        (
+            (None, "C"),
+            "The policy is not told apart from one that ignores the text: what",
+            "无法将策略与忽略文字指令的",
+        ),
         (
             (None, None),
             "Nothing can be said about language: no goal was reached in any of 24",
@@ -127,8 +131,8 @@ def test_the_verdict_on_language(reached: tuple[str | None, str | None], begins:
 def test_the_verdict_on_language_has_counts_interval_and_test() -> None:
     text = listening_text(language_test(scenes(*[(A, B)] * 9, *[(A, A)] * 2, (None, None))))
     assert text == (
-        "The policy follows the text: told a scene's own text, it reached that goal in 11 of 12 scenes, told another "
-        "text in 2 (difference +75 points, 95 % interval +32.6 to +91.1; p = 0.004, McNemar, exact). Every text was "
+        "The policy follows the text: what it reached went with the texts in 9 of 12 scenes, against them in 0 "
+        "(difference +75 points, 95 % interval +32.6 to +91.1; p = 0.004, McNemar, exact). Every text was "
         "followed in 9 of 12 scenes (75 %, 95 % interval 42.8 to 94.5 %); it reached the same goals, whatever it was "
         "told, in 2 of 12 (16.7 %, 95 % interval 2.1 to 48.4 %), and some goal under every text in 11."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,9 +47,9 @@ class LanguageTest:
 
     `right`: success under the text that was told. `other`: another text's goal was reached instead. `followed`: every
     text was followed. `same`: the same goals were reached, in the same order, whatever was told; a goal that lies on
-    the way to another is no sign of it. `effect`: of each scene one pair, whether its own text's goal was reached when
-    that was told, and when another was; `p_value`, `interval` of their difference. `reaching`: scenes in which a goal
-    was reached under every text, without which no text can be seen to be ignored.
+    the way to another is no sign of it. `effect`: scenes in which what was reached went with the texts (`only_a`) and
+    against them (`only_b`); see `leaning`. `interval`: of the difference of these shares. `reaching`: scenes in which
+    a goal was reached under every text, without which no text can be seen to be ignored.
     """
 
     right: Share
@@ -67,9 +67,9 @@ def language_test(scenes: Sequence[Scene]) -> LanguageTest:
     """The test on scenes of two or more texts each.
 
     Intervals of shares of episodes respect that those of one scene belong together (`clustered_interval`); those of
-    shares of scenes are exact. The text's effect: Tango's interval, McNemar's exact test.
+    shares of scenes are exact. The texts' effect: Tango's interval, McNemar's exact test.
     """
-    effect = PairedCounts.of(*_own_goal(scenes))
+    effect = _leanings(scenes)
     same = _of_scenes([same_whatever_told(scene) for scene in scenes])
     reaching = sum(all(one.reached for one in scene) for scene in scenes)
     p_value = mcnemar(effect)
@@ -101,11 +101,23 @@ def instead(told: Told) -> bool:
     return not told.success and any(text != told.text for text in told.reached)
 
 
-def _own_goal(scenes: Sequence[Scene]) -> tuple[Mapping[int, bool], Mapping[int, bool]]:
-    """Scene -> whether the own text's goal was reached, told so, and told the first of the others."""
-    own = {number: scene[0].text in scene[0].reached for number, scene in enumerate(scenes)}
-    other = {number: scene[0].text in scene[1].reached for number, scene in enumerate(scenes)}
-    return own, other
+def leaning(scene: Scene) -> int:
+    """Of the scene's own text and the first other one: goals reached as told, less those of the two texts swapped.
+
+    Above 0 it went with the texts, below 0 against them. Who hears nothing does either equally often, also where one
+    text makes it clumsier than the other: such a text loses it goals of both kinds. Whether the own text's goal is
+    reached more often when told than when not would take that for hearing.
+    """
+    own, other = scene[0], scene[1]
+    told = (own.text in own.reached) + (other.text in other.reached)
+    swapped = (other.text in own.reached) + (own.text in other.reached)
+    return told - swapped
+
+
+def _leanings(scenes: Sequence[Scene]) -> PairedCounts:
+    found = [leaning(scene) for scene in scenes]
+    with_text, against = sum(one > 0 for one in found), sum(one < 0 for one in found)
+    return PairedCounts(both=0, only_a=with_text, only_b=against, neither=len(found) - with_text - against)
 
 
 def _decision(scenes: Sequence[Scene], effect: PairedCounts, p_value: float, same: Interval) -> Listening:

@@ -214,12 +214,11 @@ def listening_text(found: LanguageTest, language: Language = "en") -> str:
         )
     effect, (low, high) = found.effect, found.interval
     return (
-        f"{_LISTENING[found.decision][0]}: told a scene's own text, it reached that goal in "
-        f"{effect.both + effect.only_a} of {pluralize(effect.episodes, 'scene')}, told another text in "
-        f"{effect.both + effect.only_b} (difference {100 * effect.difference:+.3g} points, 95 % interval "
-        f"{100 * low:+.1f} to {100 * high:+.1f}; {_p_text(found.p_value)}, McNemar, exact). {followed}; it reached the "
-        f"same goals, whatever it was told, in {_share_text(found.same)}, and some goal under every text in "
-        f"{found.reaching}."
+        f"{_LISTENING[found.decision][0]}: what it reached went with the texts in {effect.only_a} of "
+        f"{pluralize(effect.episodes, 'scene')}, against them in {effect.only_b} (difference "
+        f"{100 * effect.difference:+.3g} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}; "
+        f"{_p_text(found.p_value)}, McNemar, exact). {followed}; it reached the same goals, whatever it was told, in "
+        f"{_share_text(found.same)}, and some goal under every text in {found.reaching}."
     )
 
 
@@ -241,8 +240,8 @@ def _listening_zh(found: LanguageTest) -> str:
         return f"无法得知策略是否听从文字指令：环境未说明达到了哪些目标。{followed}。"
     effect, (low, high) = found.effect, found.interval
     return (
-        f"{_LISTENING[found.decision][1]}：给出场景自身的指令时，{effect.episodes} 个场景中有 "
-        f"{effect.both + effect.only_a} 个达到该目标，给出另一条指令时有 {effect.both + effect.only_b} 个"
+        f"{_LISTENING[found.decision][1]}：{effect.episodes} 个场景中，所达到的目标与指令相符的有 {effect.only_a} 个，"
+        f"相反的有 {effect.only_b} 个"
         f"（差值 {100 * effect.difference:+.3g} 个百分点，95 % 置信区间 {100 * low:+.1f} 至 {100 * high:+.1f}；"
         f"{_p_text(found.p_value)}，McNemar 精确检验）。{followed}；无论给出什么指令都达到相同目标的场景："
         f"{share(found.same)}；在每条指令下都达到某个目标的场景：{found.reaching} 个。"

@@ -37,7 +37,6 @@ MOST_TEXTS = 3
 """Texts of a scene beside its own that are played: its first alternatives, in the environment's order."""
 
 MEASURES = ("right", "followed", "other", "same")
-_EFFECT = ("both", "only_own", "only_other", "neither")
 
 
 def require_texts(environment: Environment, seed: int) -> None:
@@ -189,11 +188,10 @@ def _row(share: Share) -> dict[str, Any]:
 
 def _effect(found: LanguageTest) -> dict[str, Any]:
     counts = found.effect
-    cells = (counts.both, counts.only_a, counts.only_b, counts.neither)
     return {
-        **dict(zip(_EFFECT, cells, strict=True)),
-        "own_told": counts.both + counts.only_a,
-        "other_told": counts.both + counts.only_b,
+        "with_text": counts.only_a,
+        "against_text": counts.only_b,
+        "neither": counts.neither,
         "difference": counts.difference,
         "interval": list(found.interval),
         "p_value": found.p_value,
