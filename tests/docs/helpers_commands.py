@@ -108,7 +108,7 @@ COMMANDS: dict[str, Run | Read] = {
     "robot move arm.yaml shoulder_pan=30 gripper=80":
         Run({"shoulder_pan=30": "shoulder_pan=3", "gripper=80": "gripper=52"}),
     "robot park arm.yaml": Run(),
-    "robot check arm.yaml --policy BUNDLE": Run({"BUNDLE": "POLICY"}),
+    "robot check arm.yaml --policy BUNDLE": Run({"BUNDLE": "hold-state"}),
     "run BUNDLE --robot arm.yaml": Read("as the dry run of the next one"),
     "run BUNDLE --robot arm.yaml --go --speed 0.25 --hold-to-run m":
         Read("needs a terminal, and somebody who holds a key: tests/runtime/robot_run has keys"),
