@@ -73,5 +73,5 @@ def _simulation(sources: Sequence[DatasetMeta]) -> dict[str, str]:
                 expected="one rendering and one physics in a dataset",
                 fix="record them with the same --env-settings, in the same interpreter",
             )
-    record = SimulationRecord.of_union(records)
-    return {} if record is None else {f"meta/{record.FILE}": json.dumps(record.document(), indent=4)}
+    union = SimulationRecord.of_union(records)
+    return {} if union is None else {f"meta/{union.FILE}": json.dumps(union.document(), indent=4)}
