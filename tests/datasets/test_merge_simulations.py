@@ -22,7 +22,7 @@ def recorded(path: Path, simulation: SimulationRecord | None) -> Path:
     with DatasetWriter(path, fps=10, state_names=["a"], action_names=["a"], cameras={}, robot_type="arm") as writer:
         for _ in range(2):
             for step in range(3):
-                value = np.float32([step])
+                value = np.array([step], np.float32)
                 writer.add_frame({"observation.state": value, "action": value, "task": path.name})
             writer.end_episode()
         if simulation is not None:
