@@ -74,7 +74,7 @@ def main() -> None:
     total, played = (sum(row[key] for row in rows) for key in ("successes", "episodes"))
     if options.json:
         found = {"noise": options.noise, "seed": options.seed, "tasks": rows, "successes": total, "episodes": played}
-        print(json.dumps({**found, "machine": machine_facts()}, indent=2))
+        print(json.dumps({**found, "machine": machine_facts("cpu")}, indent=2))
     else:
         gated = sum(row["successes"] >= 0.95 * row["episodes"] for row in rows)
         print(f"{total} of {played} episodes; {gated} of {len(rows)} tasks at 95 % or more (noise {options.noise:g})")

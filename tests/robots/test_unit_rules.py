@@ -137,6 +137,14 @@ def test_degrees_and_radians_on_the_range_of_a_servo_bus() -> None:
     assert find(SERVO, [(-110.0, 105.0), *[(-50.0, 50.0)] * 4, (0.0, 60.0)], commanded=True) == []
 
 
+@pytest.mark.parametrize("commanded", [False, True])
+def test_motions_that_are_declared_as_minus_one_to_one_are_what_they_should_be(commanded: bool) -> None:
+    joints = RobotProfile.load("metaworld").action_joints
+    assert find(joints, [(-1.0, 1.0), (-0.54, 1.0), (-1.0, 1.0), (-1.0, 1.0)], commanded=commanded) == []
+    (found,) = find(joints, [(-30.0, 25.0), (-0.54, 1.0), (-1.0, 1.0), (-1.0, 1.0)], commanded=commanded)
+    assert found.severity == "error"
+
+
 METERS, MILLIMETERS = joint("slide", "m", -0.2, 0.5), joint("slide", "mm", -200, 500)
 WAYS: dict[str, Joint] = {
     "fraction": joint("hand", "normalized", 0, 1), "percent": joint("hand", "normalized", 0, 100),

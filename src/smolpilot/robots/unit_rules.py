@@ -233,7 +233,8 @@ def _servo_range(group: Group, commanded: bool) -> list[Doubt]:
     if beyond.any():
         return [Doubt(beyond, np.ones_like(beyond), "deg", sure=True)]
     moving = group.span >= 0.005 * end
-    if moving.sum() >= 2 and 2 * moving.sum() >= len(moving):
+    # What is declared as -1..1, such as motions, is as small as it should be.
+    if moving.sum() >= 2 and 2 * moving.sum() >= len(moving) and (end > 2 * math.pi).all():
         if (group.size <= 1.02).all():
             return [Doubt(moving, np.ones_like(moving), "fraction", sure=False)]
         if (group.size <= 2 * math.pi).all():
