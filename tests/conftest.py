@@ -76,6 +76,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             terminalreporter.write_line(line)
 
 
+_SCHEDULING = (os.sched_getscheduler(0), os.sched_getparam(0)) if hasattr(os, "sched_getscheduler") else None
+
+
+@pytest.fixture(autouse=True)
+def own_scheduling() -> Iterator[None]:
+    """LeRobot's recorder makes the thread that opens SVT-AV1 a real-time one for good (FIFO, 99), where it may: every
+    process of the machine would wait for the rest of the tests, emulated servos of another worker first."""
+    yield
+    if _SCHEDULING is not None and os.sched_getscheduler(0) != _SCHEDULING[0]:
+        os.sched_setscheduler(0, *_SCHEDULING)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # Frame caches of the tests are not the user's.
     folder = os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="smolpilot-tests-")
