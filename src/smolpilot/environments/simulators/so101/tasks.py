@@ -21,10 +21,10 @@ GOALS = {
     "push": "it rests on the table 3 cm to that side of the other, which was not moved by more than 3 cm",
 }
 LABELS = {
-    "none": "nothing was touched",
-    "other": "another of the scene's tasks was done",
-    "wrong": "something else was touched",
-    "touched": "touched, and no more",
+    "none": "nothing touched",
+    "other": "another task done",
+    "wrong": "something else touched",
+    "touched": "touched only",
 }  # fmt: skip
 # Where a gripper that points down gets to: distance from the pan axis, and angle.
 PAN_AXIS_X = 0.0388
