@@ -50,7 +50,7 @@ def commands(text: str) -> list[str]:
     found = []
     for line in candidates:
         match = re.match(
-            r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:uv run (?:--[a-z-]+(?: [a-z]+)? )*)?smolpilot((?: .*)?)$", line
+            r"\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:uv run (?:--[a-z-]+(?: [a-z0-9]+)? )*)?smolpilot((?: .*)?)$", line
         )
         if match:
             # A comment, and where the shell writes it, are no part of the command.

@@ -131,7 +131,7 @@ COMMANDS: dict[str, Run | Read] = {
     "robot show so101": Run(),
     "robot new my_arm.yaml --profile so101 --driver feetech --port /dev/ttyACM0 --calibration my_arm":
         Run({"my_arm.yaml": "new_arm.yaml", "/dev/ttyACM0": "arm", "my_arm": "arm.calibration.json"}),
-    "robot check my_arm.yaml --policy BUNDLE": Run({"my_arm.yaml": "arm.yaml", "BUNDLE": "POLICY"}),
+    "robot check my_arm.yaml --policy BUNDLE": Run({"my_arm.yaml": "arm.yaml", "BUNDLE": "hold-state"}),
     "run BUNDLE --robot my_arm.yaml": Read("as the dry run of README"),
     "run BUNDLE --robot my_arm.yaml --go --speed 0.25 --hold-to-run m": Read("needs a terminal"),
     "run BUNDLE --robot my_arm.yaml --go --episodes 10 --seconds 30 --out runs/pick":
@@ -258,7 +258,7 @@ COMMANDS: dict[str, Run | Read] = {
         Run({"width=128": "width=32", "height=96": "height=24", "400": "2"}),
     "rollout BUNDLE --env so101/pick_up --episodes 50 --jobs 2 --out reports/so101":
         Read("needs a policy of that robot: tests/environments/simulated/test_so101.py has one without weights"),
-    "env replay data/so101 --episode 3 --out replay.mp4": Run({"--episode 3": "--episode 1"}, fresh=("replay.mp4",)),
+    "env replay data/so101 --episode 3 --out episode-3.mp4": Run({"3": "1"}),
     "env install libero sims/libero": Read("needs the package index and 2 GB: scripts/nightly.sh libero runs it"),
     "env check libero/libero_spatial/0 --env-python sims/libero":
         Read("needs that interpreter: tests/environments/simulated/test_libero.py has a stand-in"),
@@ -272,7 +272,7 @@ COMMANDS: dict[str, Run | Read] = {
     "record --env so101/touch --expert --env-settings colors=red,blue shapes=cube things=2 width=128 height=96 "
     "--episodes 200 --jobs 2 --out data/touch":
         Run({"width=128": "width=32", "height=96": "height=24", "200": "2"}),
-    "env replay data/touch --episode 3 --out replay.mp4": Run({"--episode 3": "--episode 1"}, fresh=("replay.mp4",)),
+    "env replay data/touch --episode 3 --out replay.mp4": Run({"3": "1"}),
     "rollout random --env libero/libero_goal/0 --env-python sims/libero --episodes 2 --out reports/libero":
         Read("the same; scripts/nightly.sh libero runs one"),
     "env install aloha sims/aloha": Read("needs the package index: tests/cli/test_env_cli.py runs it without"),

@@ -137,10 +137,10 @@ def test_lerobot_06_has_a_text_of_each_task() -> None:
         "from smolpilot.environments.simulated import metaworld\n"
         "from smolpilot.environments.simulated.metaworld_texts import TEXTS\n"
         "texts = {task: metaworld._lerobot_text(task) for task in TEXTS}\n"
-        "assert all(texts.values()) and texts['drawer-open-v3'] == 'Open a drawer', texts\n"
-        "assert 'lerobot' not in sys.modules\n"
+        "print(sum(map(bool, texts.values())), texts['drawer-open-v3'], 'lerobot' in sys.modules, sep=';')\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "50;Open a drawer;False"
 
 
 def test_an_experts_actions_are_recorded_as_they_are_executed(python: Path) -> None:

@@ -308,7 +308,7 @@ def _between(path: list[Any], time: float) -> tuple[Any, Any, float]:
 def _packages() -> tuple[Any, ...]:
     """The packages of the simulation. ImportError where one is missing; ValueError where nothing can be drawn."""
     choose_gl()
-    with no_drawing("aloha"):
+    with no_drawing():
         import mujoco
         from dm_control import mujoco as dm_mujoco
         from dm_control.rl import control

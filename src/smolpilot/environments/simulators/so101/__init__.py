@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..gl import choose_gl, no_drawing
+from ..gl import choose_gl, draw_as_chosen, no_drawing
 from . import tasks
 from .demonstrator import Arm, Expert
 from .looks import Looks
@@ -225,8 +225,9 @@ class So101Simulation:
         return pairs
 
     def _image(self, camera: str, size: tuple[int, int], shadows: bool) -> Any:
-        with no_drawing("so101"):
+        with no_drawing():
             if size not in self._renderers:
+                draw_as_chosen()
                 self._renderers[size] = self.mujoco.Renderer(self.model, *size)
             renderer = self._renderers[size]
             renderer.update_scene(self.data, camera)
