@@ -105,13 +105,12 @@ def drive(plan: RunPlan, channel: Channel, say: Callable[[str], None]) -> int:
 def _opened(
     plan: RunPlan, driver: Driver, link: PolicyLink, say: Callable[[str], None], signals: StopSignals
 ) -> PolicyAbout:
-    """Open the policy, and connect the driver while the policy's process loads: a wrong port is told at once, and
-    nobody waits for one after the other."""
-    say(f"opening {plan.source} ...")
+    """Connect the driver, then open the policy: a wrong port is told at once, and no policy that loads on all cores
+    keeps servos waiting while they are asked who they are."""
+    driver.connect()
+    say(f"connected to {plan.setup.name}; opening {plan.source} ...")
     begun = time.monotonic()
     link.start(open_request(plan.setup, plan.source, plan.shared, plan.instruction, plan.policy))
-    driver.connect()
-    say(f"connected to {plan.setup.name}")
     about = link.opened(patience=_OPENING_S, given_up=lambda: _given_up(signals))
     for text in (*about.notes, *(f"warning: {one}" for one in about.warnings)):
         say(text)
