@@ -36,8 +36,8 @@ def run() -> int:
     from smolpilot.runtime.robot_run import policy_link
 
     run_policy.finish = lambda folder: 0  # dataset and report are written after the run
-    start = policy_link.PolicyLink.start
-    policy_link.PolicyLink.start = partialmethod(start, command=command("serve()"))  # type: ignore[assignment]
+    open_it = policy_link.PolicyLink.open
+    policy_link.PolicyLink.open = partialmethod(open_it, command=command("serve()"))  # type: ignore[assignment]
     if LATE in os.environ:
         _keep_lateness(Path(os.environ[LATE]))
     return main(sys.argv[1:])

@@ -110,8 +110,8 @@ def _opened(
     driver.connect()
     say(f"connected to {plan.setup.name}; opening {plan.source} ...")
     begun = time.monotonic()
-    link.start(open_request(plan.setup, plan.source, plan.shared, plan.instruction, plan.policy))
-    about = link.opened(patience=_OPENING_S, given_up=lambda: _given_up(signals))
+    request = open_request(plan.setup, plan.source, plan.shared, plan.instruction, plan.policy)
+    about = link.open(request, patience=_OPENING_S, given_up=lambda: _given_up(signals))
     for text in (*about.notes, *(f"warning: {one}" for one in about.warnings)):
         say(text)
     say(f"{plan.source} is open after {time.monotonic() - begun:.1f} s")

@@ -76,21 +76,11 @@ class PolicyLink(ChunkSource):
         given_up: Callable[[], str | None] = lambda: None,
         command: list[str] | None = None,
     ) -> PolicyAbout:
-        """`start` and `opened`."""
-        self.start(request, command=command)
-        return self.opened(patience=patience, given_up=given_up)
-
-    def start(self, request: OpenPolicy, *, command: list[str] | None = None) -> None:
-        """Start the process, which opens the policy. command: what to run instead, for tests."""
+        """Start the process and wait until the policy is there; the error that it refuses with, and DeviceError when it
+        dies, is not ready in time or is `given_up`, for what that says. command: what to run instead, for tests."""
         self._blocks = Blocks.at(Path(request.folder), create=True)
-        self._process = LineProcess(command or [sys.executable, "-m", MODULE], self._log)
-        self._process.write(request.model_dump_json())
-
-    def opened(self, *, patience: float, given_up: Callable[[], str | None] = lambda: None) -> PolicyAbout:
-        """Wait until the policy is there; the error that it refuses with, and DeviceError when its process dies, is not
-        ready in time or is `given_up`, for what that says."""
-        process = self._process
-        assert process is not None
+        process = self._process = LineProcess(command or [sys.executable, "-m", MODULE], self._log)
+        process.write(request.model_dump_json())
         deadline = self._clock() + patience
         while True:
             for line in process.lines():
